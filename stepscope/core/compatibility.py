@@ -1,0 +1,89 @@
+"""Decides which stacks can be, from declarations alone, and says every reason at once in words a person can act on."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from . import catalog
+from .encoding import from_json, to_json
+from .errors import RequestError, StepScopeError
+from .plan import DecodePlan, LoadPlan, candidates_needed
+from .request import RunRequest
+from .spec import BackendSpec, TechniqueSpec
+
+_LOAD_FIELDS = {f.name for f in fields(LoadPlan)}
+
+
+def reasons_against(technique: TechniqueSpec, backend: BackendSpec, device: str, num_beams: int = 1) -> list[str]:
+    """Why this technique cannot be chosen for this backend on this device; empty when it can."""
+    reasons = []
+    honoured = technique.key in backend.honours or backend.key in technique.native_for
+    if not honoured:
+        if technique.beams_only and backend.own_beam_search:
+            reasons.append(f"{technique.title}: {backend.own_beam_search}")
+        else:
+            reasons.append(f"{technique.title} is not something that the backend {backend.title} can do.")
+    if device not in technique.devices:
+        reasons.append(f"{technique.title} runs on {' and '.join(sorted(technique.devices))} only, not on {device}.")
+    return reasons
+
+
+def stack_reasons(chosen: list[TechniqueSpec], backend: BackendSpec, device: str) -> list[str]:
+    """Every reason why these techniques cannot be run together by this backend on this device."""
+    keys = {technique.key for technique in chosen}
+    titles = {technique.key: technique.title for technique in chosen}
+    reasons = []
+    if device not in backend.devices:
+        reasons.append(f"The backend {backend.title} runs on {' and '.join(sorted(backend.devices))} only, not on {device}.")
+    groups: dict[str, list[str]] = {}
+    for technique in chosen:
+        reasons += reasons_against(technique, backend, device)
+        if missing := sorted(technique.requires - keys):
+            reasons.append(f"{technique.title} needs {' and '.join(missing)}: choose that too.")
+        for other, why in technique.conflicts.items():
+            if other in keys:
+                reasons.append(f"{technique.title} cannot go with {titles[other]}: {why}")
+        if technique.group:
+            groups.setdefault(technique.group, []).append(technique.title)
+    for members in groups.values():
+        if len(members) > 1:
+            reasons.append(f"{' and '.join(members)} are ways to do the same thing: choose one.")
+    for together, why in backend.coupled:
+        if together & keys and not together <= keys:
+            reasons.append(why)
+    return reasons
+
+
+def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, DecodePlan]:
+    """The plans that a worker carries out. Raises RequestError with every reason, or Unavailable."""
+    backend = catalog.backend(request.backend)
+    chosen, reasons = [], []
+    for key in request.techniques:
+        try:
+            chosen.append(catalog.technique(key))
+        except StepScopeError as error:
+            reasons.append(error.message)
+    reasons += stack_reasons(chosen, backend, request.device)
+    if reasons:
+        raise RequestError(tuple(reasons))
+    load = LoadPlan(
+        model=request.model,
+        backend=request.backend,
+        device=request.device,
+        threads=request.threads,
+        candidates=candidates_needed(request.search, eos_tokens),
+        native=tuple(t.key for t in chosen if backend.key in t.native_for),
+    )
+    decode = DecodePlan(search=request.search)
+    load_sets: dict[str, Any] = {}
+    decode_sets: dict[str, Any] = {}
+    for technique in chosen:
+        for name, value in technique.sets.items():
+            (load_sets if name in _LOAD_FIELDS else decode_sets)[name] = value
+    return _with(load, load_sets), _with(decode, decode_sets)
+
+
+def _with(plan: Any, sets: dict[str, Any]) -> Any:
+    """The plan with these fields set, converted and checked as on the wire."""
+    return from_json(type(plan), {**to_json(plan), **sets})

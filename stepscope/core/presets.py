@@ -1,0 +1,50 @@
+"""Names the stacks that a person starts from; form and command line offer the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    key: str
+    title: str
+    backend: str
+    techniques: tuple[str, ...]
+    summary: str
+
+
+PRESETS: tuple[Preset, ...] = (
+    Preset("naive", "Naive baseline", "pytorch", (), "No cache, eager attention, float32, naive beams."),
+    Preset(
+        "transformers",
+        "Transformers default",
+        "pytorch_generate",
+        ("cross_kv_cache", "sdpa", "self_kv_cache"),
+        "What model.generate does out of the box.",
+    ),
+    Preset(
+        "all_exact",
+        "All exact",
+        "pytorch",
+        ("beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "encoder_cache", "sdpa", "self_kv_cache"),
+        "Every technique that leaves the tokens unchanged.",
+    ),
+    Preset(
+        "int8",
+        "All exact + int8",
+        "pytorch",
+        (
+            "beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "encoder_cache", "int8_dynamic", "sdpa",
+            "self_kv_cache",
+        ),
+        "All exact techniques over dynamically quantized linear layers; tokens may change.",
+    ),
+)  # fmt: skip
+
+DEFAULT = "all_exact"
+
+
+def preset(key: str) -> Preset:
+    """Raises KeyError for an unknown key."""
+    return next(p for p in PRESETS if p.key == key)

@@ -1,0 +1,124 @@
+"""Entry of the worker process, and the project's only catch-all: whatever happens becomes one final event.
+
+``python -m stepscope.worker FD``: events go to file descriptor FD, commands come on standard input, and everything that
+libraries print goes to standard error. The end of standard input means that the parent is gone: the process ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib.metadata
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from time import perf_counter_ns
+
+from stepscope.core import commands
+from stepscope.core import events as ev
+from stepscope.core.errors import StepScopeError, WorkerCrashed, WorkerOutOfMemory
+
+from .stream import EventStream
+
+_PACKAGES = ("torch", "transformers", "numpy", "sentencepiece", "tokenizers")
+
+
+def main() -> None:
+    emit = EventStream(os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")).emit
+    os.dup2(2, 1)  # a stray print must not look like data
+    faulthandler.enable()
+    _die_with_parent()
+    _limit_memory()
+    inbox: queue.SimpleQueue[commands.Run] = queue.SimpleQueue()
+    cancelled = threading.Event()
+    threading.Thread(target=_listen, args=(inbox, cancelled), name="commands", daemon=True).start()
+    begin = perf_counter_ns()
+    runner = _import_runtime(emit)
+    emit(ev.WorkerReady(perf_counter_ns(), perf_counter_ns() - begin, _rss(), _versions()))
+    while True:
+        command = inbox.get()
+        emit(_carry_out(runner, command, cancelled))
+        cancelled.clear()
+
+
+def _import_runtime(emit: object) -> object:
+    """What every run needs, imported before the first one asks, so that a click does not wait for it."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, logging  # noqa: F401
+    from transformers.models.t5 import modeling_t5  # noqa: F401
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from .phases import Runner
+
+    return Runner(emit)  # type: ignore[arg-type]
+
+
+def _carry_out(runner: object, command: commands.Run, cancelled: threading.Event) -> ev.Event:
+    from stepscope.decoding.loop import Cancelled
+
+    try:
+        runner.run(command.request, cancelled)  # type: ignore[attr-defined]
+    except Cancelled:
+        return ev.RunCancelled(perf_counter_ns())
+    except StepScopeError as error:
+        return ev.RunFailed(error.record())
+    except Exception as error:
+        return ev.RunFailed(_described(error).record())
+    return ev.RunFinished(perf_counter_ns())
+
+
+def _described(error: Exception) -> StepScopeError:
+    trace = traceback.format_exc()
+    text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower():
+        return WorkerOutOfMemory(
+            "An allocation failed: the memory limit does not hold this model and batch.",
+            "Choose a smaller model or batch, or raise the memory limit.",
+            trace,
+        )
+    return WorkerCrashed(f"{type(error).__name__}: {text}", "This is likely a defect: report it with the details.", trace)
+
+
+def _listen(inbox: queue.SimpleQueue[commands.Run], cancelled: threading.Event) -> None:
+    for line in sys.stdin:
+        match commands.decode(line):
+            case commands.Run() as run:
+                inbox.put(run)
+            case commands.Cancel():
+                cancelled.set()
+    os._exit(0)  # the parent is gone; a runtime may sit in a long call
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel itself ends this process with the parent's thread (prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _limit_memory() -> None:
+    """Lets a single huge allocation fail at once; the parent watches resident memory for slower growth."""
+    limit = int(os.environ.get("STEPSCOPE_MEMORY_LIMIT", "0"))
+    if limit and sys.platform == "linux":
+        import resource
+
+        slack = 1 << 30  # thread stacks and arenas that are reserved and never touched
+        resource.setrlimit(resource.RLIMIT_DATA, (limit + slack, limit + slack))
+
+
+def _rss() -> int:
+    from .probe import rss_bytes
+
+    return rss_bytes()
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Holds every discovered backend and every exact technique to the tokens of transformers' ``generate``."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stepscope.core import catalog
+from stepscope.core import events as ev
+from stepscope.core.compatibility import resolve, stack_reasons
+from stepscope.core.request import RunRequest, Search
+from stepscope.decoding.encoder_cache import EncoderCache
+from stepscope.worker.generation import Generation, generate_once
+from stepscope.worker.models import open_source
+from tests import tiny
+
+INPUTS = ("The cat sat on the mat.", "Hi!", "A much longer input, so that padding has something to hide: 0123456789.")
+SEARCHES = {
+    "greedy": Search(max_new_tokens=14),
+    "greedy exactly": Search(max_new_tokens=9, exact_tokens=True),
+    "beams 3": Search(num_beams=3, max_new_tokens=14),
+    "beams 4 early": Search(num_beams=4, max_new_tokens=14, early_stopping=True, length_penalty=0.6),
+    "beams 2 long": Search(num_beams=2, max_new_tokens=14, length_penalty=2.0),
+    "beams 5 short": Search(num_beams=5, max_new_tokens=14, length_penalty=-1.0),
+    "beams 3 exactly": Search(num_beams=3, max_new_tokens=9, exact_tokens=True),
+    "beams 16": Search(num_beams=16, max_new_tokens=8),
+}
+REFERENCE = ("cross_kv_cache", "self_kv_cache")
+EXACT = [key for key, entry in sorted(catalog.techniques().items()) if entry.spec is not None and entry.spec.exact]
+
+
+@pytest.fixture(
+    scope="session", params=[(f, seed) for f in tiny.FAMILIES for seed in (0, 1)], ids=lambda p: f"{p[0]}-{p[1]}"
+)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family, seed = request.param
+    directory = tiny.build(tmp_path_factory.mktemp("models") / f"{family}{seed}", family, seed)
+    if family != "t5" and seed:
+        tiny.shorten(directory, INPUTS)
+    return directory
+
+
+def tokens(request: RunRequest, times: int = 1) -> tuple[tuple[int, ...], ...]:
+    """Token ids of the last of some generations of one session."""
+    load_plan, decode_plan = resolve(request)
+    source = open_source(request.model, lambda message: None)
+    session = catalog.backend_module(request.backend).open_session(load_plan, source, lambda message: None)
+    cache = EncoderCache(source.revision, decode_plan.encoder_cache_bytes) if decode_plan.encoder_cache_bytes else None
+    generation = Generation(request, source, session, decode_plan, cache)
+    for index in range(times):
+        done = generate_once(generation, index, ev.RepetitionKind.SCORED, threading.Event(), None)
+    session.close()
+    return done.token_ids
+
+
+def reference(folder: Path, search: Search, inputs: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    return tokens(RunRequest(str(folder), tuple(inputs), "pytorch_generate", REFERENCE, search=search))
+
+
+def stacks(backend: str, search: Search) -> list[tuple[str, ...]]:
+    """The empty stack, each exact technique alone (with what it requires), and every full choice of one per group."""
+    spec = catalog.backend(backend)
+    usable = [key for key in EXACT if not (search.num_beams == 1 and catalog.technique(key).beams_only)]
+    found: set[tuple[str, ...]] = {()}
+    grouped: dict[str, list[str]] = {}
+    for key in usable:
+        technique = catalog.technique(key)
+        grouped.setdefault(technique.group or key, []).append(key)
+        found.add(tuple(sorted({key, *technique.requires})))
+    for coupled, _ in spec.coupled:
+        found.add(tuple(sorted(coupled)))
+    found |= {tuple(sorted(choice)) for choice in itertools.product(*grouped.values())}
+    return [stack for stack in sorted(found) if not stack_reasons([catalog.technique(key) for key in stack], spec, "cpu")]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_exact_stacks_give_the_reference_tokens(folder: Path, name: str) -> None:
+    search = SEARCHES[name]
+    for inputs in (INPUTS, INPUTS[:1]):
+        want = reference(folder, search, inputs)
+        for backend, entry in catalog.backends().items():
+            if entry.reason or entry.spec is None or not entry.spec.needs_model:
+                continue
+            for stack in stacks(backend, search):
+                request = RunRequest(str(folder), inputs, backend, stack, search=search)
+                assert tokens(request, times=2) == want, f"{backend} with {stack}"
+
+
+def test_tiny_models_exercise_the_search(tmp_path: Path) -> None:
+    """The models above must differ in length, reorder beams and repeat nothing, or the tests above prove little."""
+    folder = tiny.build(tmp_path / "flan", "flan", 1)
+    tiny.shorten(folder, INPUTS)
+    rows = reference(folder, SEARCHES["greedy"], INPUTS)
+    assert len({len(row) for row in rows}) > 1, "rows should end at different steps"
+    assert any(len(set(row)) > 3 for row in rows)
+    assert reference(folder, SEARCHES["beams 3"], INPUTS) != rows
+
+
+@pytest.mark.parametrize("technique", ["bf16", "int8_dynamic"])
+def test_inexact_techniques_run_and_change_the_weights(tmp_path: Path, technique: str) -> None:
+    folder = tiny.build(tmp_path / "flan", "flan")
+    request = RunRequest(str(folder), INPUTS, "pytorch", (technique, *REFERENCE), search=SEARCHES["greedy"])
+    load_plan, _ = resolve(request)
+    plain, _ = resolve(replace(request, techniques=REFERENCE))
+    source = open_source(str(folder), lambda message: None)
+    small = source.torch_model(load_plan)[1]
+    full = source.torch_model(plain)[1]
+    assert small.weight_bytes < 0.7 * full.weight_bytes
+    assert bool(small.quantized) == (technique == "int8_dynamic")
+    assert all(len(row) > 0 for row in tokens(request))
