@@ -33,6 +33,7 @@ def build(directory: Path, family: str, seed: int = 0) -> Path:
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     config.tie_word_embeddings = values["tie_word_embeddings"]  # transformers v5 sets it for all of the T5 families
     model = AutoModelForSeq2SeqLM.from_config(config)
+    model.set_input_embeddings(model.get_input_embeddings())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             scale = 0.7 if "shared" in name or "lm_head" in name else 0.35

@@ -100,6 +100,7 @@ class ShapeSource(Source):
         with torch.device("meta"):  # the modules' own initialization would fill every tensor two or three times
             model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation=attention)
         model = model.to_empty(device="cpu")
+        model.set_input_embeddings(model.get_input_embeddings())  # encoder and decoder share them, tied head or not
         model.tie_weights()
         _fill(model, config)
         return model.to(dtype)
