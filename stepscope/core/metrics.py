@@ -59,3 +59,37 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
+
+WORDS: tuple[tuple[str, str], ...] = (
+    ("encode", "The encoder pass."),
+    ("decode step", "One decoder pass for all rows."),
+    (
+        "prefill",
+        "Encode and step 0, which projects the cross-attention keys and values; step 0 is never averaged with later steps.",
+    ),
+    ("row", "Batch item x beam."),
+    ("self-attention KV cache", "The decoder's own keys and values; grows by one position a step."),
+    ("cross-attention KV cache", "Keys and values of the encoder output; fixed after step 0."),
+    ("beam reorder", "The parents of a step: which old row each new row continues."),
+    ("warm-up", "Repetitions that are run and not scored. Not calibration."),
+    ("calibration", "The pass over a data set that static quantization needs."),
+    ("repetition", "One generation."),
+    ("run", "One configuration measured."),
+    ("comparison", "Several runs on the same inputs."),
+    ("exact", "A technique that must leave the tokens unchanged, and is tested to."),
+    ("reference", "transformers' generate, float32, default caches, CPU: same weights, inputs and search."),
+)
+
+
+def glossary() -> str:
+    """docs/glossary.md, which ``python -m stepscope.core.metrics`` prints."""
+    lines = ["# Glossary", "", "Written by `python -m stepscope.core.metrics`; do not edit.", "", "## Metrics", ""]
+    lines += ["| metric | key | unit | better | definition |", "|---|---|---|---|---|"]
+    lines += [f"| {m.title} ({m.short}) | `{m.key}` | {m.unit} | {m.better} | {m.definition} |" for m in METRICS]
+    lines += ["", "## Words", "", "| word | meaning |", "|---|---|"]
+    lines += [f"| {word} | {meaning} |" for word, meaning in WORDS]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(glossary(), end="")

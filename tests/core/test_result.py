@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from stepscope.core import events as ev
-from stepscope.core.metrics import METRICS
+from stepscope.core.metrics import METRICS, glossary
 from stepscope.core.result import RunResult, Summary, inter_token_ns, time_per_output_token_ns
 from stepscope.core.statistics import bootstrap_median, median, percentile
 
@@ -85,6 +87,11 @@ def test_bootstrap_interval_covers_and_is_seeded() -> None:
         inside += low <= 10 <= high
     assert inside >= 51  # 95 % nominal; 85 % is far outside of chance
     assert bootstrap_median([1, 2, 3]) == bootstrap_median([1, 2, 3])
+
+
+def test_the_glossary_is_the_tables() -> None:
+    file = Path(__file__).resolve().parents[2] / "docs" / "glossary.md"
+    assert file.read_text() == glossary(), "write it again: python -m stepscope.core.metrics > docs/glossary.md"
 
 
 def test_every_metric_of_the_table_is_a_field() -> None:
