@@ -15,10 +15,10 @@ class Preset:
 
 
 PRESETS: tuple[Preset, ...] = (
-    Preset("naive", "Naive baseline", "pytorch", (), "No cache, eager attention, float32, naive beams."),
+    Preset("naive", "Naive", "pytorch", (), "No cache, eager attention, float32, naive beams."),
     Preset(
         "transformers",
-        "Transformers default",
+        "Transformers",
         "pytorch_generate",
         ("cross_kv_cache", "sdpa", "self_kv_cache"),
         "What model.generate does out of the box.",
@@ -32,7 +32,7 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         "int8",
-        "All exact + int8",
+        "Exact + int8",
         "pytorch",
         (
             "beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "encoder_cache", "int8_dynamic", "sdpa",

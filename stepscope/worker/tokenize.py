@@ -59,8 +59,7 @@ class WordTokenizer:
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
-        hidden = (self._special.start, self._special.pad, self._special.eos)
-        return " ".join(f"⟨{token}⟩" for token in ids if token not in hidden)
+        return " ".join(f"⟨{token}⟩" for token in ids if token != self._special.eos)
 
 
 def pretrained(directory: Path) -> PretrainedTokenizer:

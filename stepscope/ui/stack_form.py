@@ -1,0 +1,77 @@
+"""Composes the stack: preset, backend and techniques by stage, with the reason for whatever cannot be chosen."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from stepscope.core import catalog
+from stepscope.core.compatibility import reasons_against
+from stepscope.core.presets import PRESETS
+from stepscope.core.spec import BackendSpec, Stage, TechniqueSpec
+
+from . import state
+
+_STAGES = {Stage.LOAD: "Load", Stage.ENCODE: "Encode", Stage.STEP: "Decode step", Stage.DECODE: "Search"}
+_NONE = {"beam search": "naive (default)", "weights": "float32 (as they are)"}
+
+
+def stack_form() -> None:
+    """Draws the choices, which live in session state."""
+    titles = {item.key: item.title for item in PRESETS}
+    about = "\n".join(f"- **{item.title}**: {item.summary}" for item in PRESETS)
+    st.pills(
+        "Stack", list(titles), format_func=titles.__getitem__, key=state.PRESET, on_change=state.apply_preset, help=about
+    )
+    usable = {key: entry.spec for key, entry in catalog.backends().items() if entry.spec is not None and not entry.reason}
+    backend = usable[st.session_state[state.BACKEND]]
+    count = len(state.chosen_techniques())
+    with st.expander(f"{backend.title}, {count} technique{'s' * (count != 1)}"):
+        st.selectbox(
+            "Backend",
+            list(usable),
+            format_func=lambda key: usable[key].title,
+            key=state.BACKEND,
+            on_change=state.forget_preset,
+            help="\n".join(f"- **{spec.title}**: {spec.summary}" for spec in usable.values()),
+        )
+        device = st.session_state.get(state.DEVICE, "cpu")
+        for stage, specs in state.stages().items():
+            if specs:
+                st.caption(f"**{_STAGES[stage]}**")
+                _stage(specs, backend, device)
+
+
+def _stage(specs: list[TechniqueSpec], backend: BackendSpec, device: str) -> None:
+    groups: dict[str, list[TechniqueSpec]] = {}
+    for spec in specs:
+        if spec.group:
+            groups.setdefault(spec.group, []).append(spec)
+            continue
+        reasons = reasons_against(spec, backend, device)
+        key = state.technique_key(spec.key)
+        if reasons:
+            st.session_state[key] = False
+        st.toggle(spec.title, key=key, disabled=bool(reasons), on_change=state.forget_preset, help=_about(spec, reasons))
+    for group, members in groups.items():
+        against = {spec.key: reasons_against(spec, backend, device) for spec in members}
+        options = {spec.key: spec for spec in members if not against[spec.key]}
+        key = state.group_key(group)
+        if st.session_state.get(key) not in options:
+            st.session_state[key] = ""
+        st.selectbox(
+            group.capitalize(),
+            ["", *sorted(options)],
+            format_func={"": _NONE.get(group, "none"), **{k: spec.title for k, spec in options.items()}}.__getitem__,
+            key=key,
+            disabled=not options,
+            on_change=state.forget_preset,
+            help="\n\n".join(_about(spec, against[spec.key]) for spec in members),
+        )
+        if not options:
+            st.caption(next(iter(against.values()))[0])
+
+
+def _about(spec: TechniqueSpec, reasons: list[str]) -> str:
+    exact = "Exact: the tokens stay the same." if spec.exact else "Not exact: tokens may change."
+    why = f"\n\n**Cannot be chosen:** {' '.join(reasons)}" if reasons else ""
+    return f"**{spec.title}.** {spec.summary}\n\n*Cost:* {spec.cost} {exact}{why}"
