@@ -43,6 +43,11 @@ for stage, specs in state.stages().items():
                 if spec.devices != {"cpu", "cuda"}:
                     st.badge(f"{' and '.join(sorted(spec.devices))} only", color="gray")
             st.write(spec.summary)
+            against = [
+                reason for entry in backends.values() if entry.spec for reason in reasons_against(spec, entry.spec, "cpu")
+            ]
+            if against:
+                st.caption(" ".join(against))
             needs = f" Needs {', '.join(sorted(spec.requires))}." if spec.requires else ""
             st.caption(f"Cost: {spec.cost}{needs} Source: {spec.source}.")
 

@@ -50,7 +50,7 @@ METRICS: tuple[Metric, ...] = (
            "New tokens of all inputs (beams not counted) / whole generation."),
     Metric("tokens", "Tokens", "New tokens", Unit.COUNT, Better.NEITHER,
            "New tokens of all inputs, end of sequence included."),
-    Metric("peak_rss_bytes", "Peak memory", "Peak resident memory", Unit.BYTES, Better.LOWER,
+    Metric("peak_rss_bytes", "Memory", "Peak resident memory", Unit.BYTES, Better.LOWER,
            "The kernel's high-water mark of the worker process (VmHWM), imports and loading included."),
     Metric("weight_bytes", "Weights", "Weight bytes", Unit.BYTES, Better.LOWER,
            "Bytes of all parameters as held in memory, shared tensors counted once."),

@@ -44,9 +44,7 @@ def noise_check(seconds: float = 0.5) -> NoiseReport:
     if before and after:
         total = sum(after) - sum(before)
         steal = (after[7] - before[7]) / total if total > 0 else 0.0
-    return NoiseReport(
-        len(times), round(middle), round(high), spread, _grade(spread, steal or 0.0), _load_average(), steal
-    )
+    return NoiseReport(len(times), round(middle), round(high), spread, _grade(spread, steal or 0.0), _load_average(), steal)
 
 
 def _grade(spread: float, steal: float) -> str:

@@ -25,7 +25,8 @@ function themed(host, layout) {
   const out = {...layout, autosize: true, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
                font: {color: text, family: font, size: 13}, hoverlabel: {font: {family: font}}};
   for (const key of Object.keys(layout)) if (/^[xy]axis/.test(key))
-    out[key] = {gridcolor: 'rgba(128,140,160,.22)', zeroline: false, linecolor: 'rgba(128,140,160,.5)', ...layout[key]};
+    out[key] = {gridcolor: 'rgba(128,140,160,.22)', zeroline: false, linecolor: 'rgba(128,140,160,.5)', ...layout[key],
+                title: {...layout[key].title, font: {size: 13}}};
   return out;
 }
 export default function({data, parentElement}) {

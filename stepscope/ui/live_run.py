@@ -138,7 +138,7 @@ def _figures(row: RunRow, result: RunResult) -> None:
             metric = BY_KEY[key]
             value = getattr(summary, key)
             st.metric(metric.short, format.metric(key, value), help=f"**{metric.title}.** {metric.definition}", border=True,
-                      width=117)  # fmt: skip
+                      width=108)  # fmt: skip
     if provisional and result.live_steps:
         st.caption("Provisional, of the live repetition; the scored repetitions are silent and follow.")
     elif result.scored:
