@@ -55,6 +55,14 @@ def stack_reasons(chosen: list[TechniqueSpec], backend: BackendSpec, device: str
     return reasons
 
 
+def accepted(keys: tuple[str, ...], backend: BackendSpec, device: str) -> tuple[str, ...]:
+    """Those of a stack's techniques that this backend can do on this device: what is left when only it changes."""
+    found = [spec for key in keys if (spec := catalog.technique(key)) and not reasons_against(spec, backend, device)]
+    while stack_reasons(found, backend, device):
+        found.pop()
+    return tuple(spec.key for spec in found)
+
+
 def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, DecodePlan]:
     """The plans that a worker carries out. Raises RequestError with every reason, or Unavailable."""
     backend = catalog.backend(request.backend)

@@ -92,6 +92,17 @@ def entries() -> list[ModelEntry]:
     ]
 
 
+def default_key() -> str:
+    """What a newcomer starts with: the first line of the catalog that can be used here."""
+    return next(entry.key for entry in entries() if not entry.unavailable)
+
+
+def examples() -> list[tuple[str, str]]:
+    """(title, text) of inputs that suit the catalog's first model."""
+    rows = tomllib.loads((ROOT / "examples.toml").read_text(encoding="utf-8"))["example"]
+    return [(row["title"], row["text"]) for row in rows]
+
+
 def default_prefix(key: str) -> str:
     return next((row.get("prefix", "") for row in _table()["model"] if row["key"] == key), "")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,8 +18,6 @@ from . import failure, state
 from .stack_form import stack_form
 
 _TYPE, _UPLOAD = "Type", "Upload"
-_SHIPPED, _FALLBACK = "en-de-small", "random:t5-small"
-_BUILT_IN = ("The cat sat on the mat.", "Could you tell me the way to the station? I have to catch the last train.")
 
 
 @st.cache_data(ttl=30, show_spinner=False)
@@ -28,19 +25,14 @@ def _models() -> list[models.ModelEntry]:
     return models.entries()
 
 
-@st.cache_data(ttl=30, show_spinner=False)
+@st.cache_data(show_spinner=False)
 def _examples() -> list[tuple[str, str]]:
-    """(title, text) of the shipped model's examples, or a few built in."""
-    file = models.ROOT / _SHIPPED / "examples.toml"
-    if not file.is_file():
-        return [(text, text) for text in _BUILT_IN]
-    return [(row["title"], row["text"]) for row in tomllib.loads(file.read_text(encoding="utf-8"))["example"]]
+    return models.examples()
 
 
 def default_request() -> RunRequest:
     """What a newcomer's first click runs."""
-    shipped = any(entry.key == _SHIPPED and not entry.unavailable for entry in _models())
-    model, start = _SHIPPED if shipped else _FALLBACK, preset(DEFAULT)
+    model, start = models.default_key(), preset(DEFAULT)
     return RunRequest(
         model, (_examples()[0][1],), start.backend, start.techniques, models.default_prefix(model), Search(max_new_tokens=64)
     )

@@ -31,7 +31,6 @@ def main() -> None:
     os.dup2(2, 1)  # a stray print must not look like data
     faulthandler.enable()
     _die_with_parent()
-    _limit_memory()
     inbox: queue.SimpleQueue[commands.Run] = queue.SimpleQueue()
     cancelled = threading.Event()
     threading.Thread(target=_listen, args=(inbox, cancelled), name="commands", daemon=True).start()
@@ -88,6 +87,7 @@ def _listen(inbox: queue.SimpleQueue[commands.Run], cancelled: threading.Event) 
     for line in sys.stdin:
         match commands.decode(line):
             case commands.Run() as run:
+                cancelled.clear()  # here, where commands have an order: a late Cancel must not end the next run
                 inbox.put(run)
             case commands.Cancel():
                 cancelled.set()
@@ -98,16 +98,6 @@ def _die_with_parent() -> None:
     """On Linux the kernel itself ends this process with the parent's thread (prctl(2), PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def _limit_memory() -> None:
-    """Lets a single huge allocation fail at once; the parent watches resident memory for slower growth."""
-    limit = int(os.environ.get("STEPSCOPE_MEMORY_LIMIT", "0"))
-    if limit and sys.platform == "linux":
-        import resource
-
-        slack = 1 << 30  # thread stacks and arenas that are reserved and never touched
-        resource.setrlimit(resource.RLIMIT_DATA, (limit + slack, limit + slack))
 
 
 def _rss() -> int:

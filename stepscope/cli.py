@@ -1,0 +1,236 @@
+"""The instrument without a browser: the same request, worker and store, for scripts and for machines one only has ssh to.
+
+Exit status: 0 when it worked, 2 for a request that cannot be (one line says why), 1 when a run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from stepscope.core import catalog, compatibility, inputs, models
+from stepscope.core.errors import RequestError, Unavailable
+from stepscope.core.presets import DEFAULT, PRESETS, preset
+from stepscope.core.request import RunRequest, Search, split_lines
+from stepscope.core.stages import RunStatus
+from stepscope.runs.document import document
+from stepscope.runs.executor import Executor, PoolSettings
+from stepscope.runs.home import open_store
+from stepscope.runs.store import RunFilter, RunRow, Store
+
+from .terminal import follow, row_line, summary_lines
+
+_POOL = PoolSettings(blank=False, max_warm=1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.do(args))
+    except (RequestError, Unavailable) as error:
+        print(f"stepscope: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has had enough
+        return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    request = request_of(args)
+    if args.json not in (None, "-") and not Path(args.json).absolute().parent.is_dir():
+        raise RequestError(f"There is no folder {Path(args.json).absolute().parent}.", "Make it, or write elsewhere.")
+    store = open_store()
+    executor = Executor(store, pool=_POOL)
+    executor.start()
+    try:
+        run_id = executor.submit(request)
+        follow(store, executor, run_id)
+    finally:
+        executor.close()
+    row = store.run(run_id)
+    assert row is not None
+    if args.json == "-":
+        _print_json(document(row, store.result(run_id)))
+    elif args.json:
+        Path(args.json).write_text(_text(document(row, store.result(run_id))) + "\n", encoding="utf-8")
+    else:
+        print("\n".join(summary_lines(row, store.result(run_id))))
+    if row.error:
+        print(f"stepscope: {row.error.message} {row.error.action}".rstrip(), file=sys.stderr)
+        if row.error.details:
+            print(row.error.details, file=sys.stderr)
+    return 0 if row.status is RunStatus.DONE else 1
+
+
+def request_of(args: argparse.Namespace) -> RunRequest:
+    """The request that the options describe. Raises RequestError, Unavailable."""
+    model = args.model or models.default_key()
+    start = _preset(args.preset)
+    backend = args.backend or start.backend
+    if args.techniques is not None:
+        techniques = tuple(key.strip() for key in args.techniques.split(",") if key.strip())
+    else:
+        techniques = start.techniques
+        if backend != start.backend:
+            techniques = compatibility.accepted(techniques, catalog.backend(backend), args.device)
+    return RunRequest(
+        model=model,
+        inputs=_inputs(args),
+        backend=backend,
+        techniques=techniques,
+        prefix=models.default_prefix(model) if args.prefix is None else args.prefix,
+        search=Search(
+            num_beams=args.num_beams,
+            max_new_tokens=args.max_new_tokens if args.exact_tokens is None else args.exact_tokens,
+            exact_tokens=args.exact_tokens is not None,
+            length_penalty=args.length_penalty,
+            early_stopping=args.early_stopping,
+        ),
+        threads=args.threads,
+        device=args.device,
+        repetitions=args.repetitions,
+        memory_limit_bytes=round(args.memory_limit * 1e9),
+        time_limit_s=args.time_limit,
+    )
+
+
+def _preset(key: str) -> Any:
+    known = [item.key for item in PRESETS]
+    if key not in known:
+        raise RequestError(f"There is no preset {key!r}.{catalog.did_you_mean(key, known)}")
+    return preset(key)
+
+
+def _inputs(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.text is not None:
+        return split_lines(args.text)
+    if args.input == "-":
+        return inputs.read_inputs("stdin.txt", sys.stdin.buffer.read())
+    try:
+        data = Path(args.input).read_bytes()
+    except OSError as error:
+        raise RequestError(f"{args.input} cannot be read: {error.strerror}.", "Check the path.") from None
+    return inputs.read_inputs(args.input, data, args.column)
+
+
+def _list(args: argparse.Namespace) -> int:
+    """One line each: key, what it is, and why it cannot be used when it cannot."""
+    rows: list[dict[str, Any]]
+    match args.what:
+        case "models":
+            rows = [{"key": m.key, "title": m.title, "unavailable": m.unavailable} for m in models.entries()]
+        case "presets":
+            rows = [
+                {"key": p.key, "title": p.title, "backend": p.backend, "techniques": list(p.techniques),
+                 "summary": p.summary} for p in PRESETS
+            ]  # fmt: skip
+        case "backends":
+            rows = [
+                {"key": e.key, "title": e.spec.title if e.spec else e.key, "unavailable": e.reason}
+                for e in catalog.backends().values()
+            ]
+        case _:
+            rows = [
+                {"key": e.key, "title": e.spec.title if e.spec else e.key, "unavailable": e.reason,
+                 **({"stage": e.spec.stage.value, "exact": e.spec.exact} if e.spec else {})}
+                for e in catalog.techniques().values()
+            ]  # fmt: skip
+    if args.json:
+        _print_json(rows)
+        return 0
+    width = max(len(row["key"]) for row in rows)
+    for row in rows:
+        note = f"  (not available: {row['unavailable']})" if row.get("unavailable") else ""
+        print(f"{row['key']:<{width}}  {row.get('summary') or row['title']}{note}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    store = open_store()
+    row = _stored(store, args.run_id)
+    if args.json:
+        _print_json(document(row, store.result(row.id)))
+    else:
+        print("\n".join(summary_lines(row, store.result(row.id))))
+    return 0
+
+
+def _stored(store: Store, run_id: str) -> RunRow:
+    row = store.run(run_id)
+    if row is None:
+        raise RequestError(f"There is no run {run_id!r}.", "See: python -m stepscope history")
+    return row
+
+
+def _history(args: argparse.Namespace) -> int:
+    rows = open_store().runs(RunFilter(text=args.search), limit=args.limit)
+    for row in rows:
+        print(row_line(row))
+    if not rows:
+        print("No run matches." if args.search else "No run yet.", file=sys.stderr)
+    return 0
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)
+
+
+def _print_json(value: object) -> None:
+    print(_text(value), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stepscope", description="Measure a T5-like model and a stack of techniques, without a browser."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="carry out one run", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    run.set_defaults(do=_run)
+    add_request_options(run)
+    run.add_argument("--preset", default=DEFAULT, help="stack to start from; see: list presets")
+    run.add_argument("--backend", help="instead of the preset's; see: list backends")
+    run.add_argument(
+        "--techniques",
+        help='comma-separated keys instead of the preset\'s (of which another backend takes what it can); "" is the naive stack',
+    )
+    run.add_argument("--json", metavar="OUT", help="write the run's document there; - for standard output and nothing else")
+
+    listing = commands.add_parser("list", help="what there is to choose from")
+    listing.set_defaults(do=_list)
+    listing.add_argument("what", choices=("models", "backends", "techniques", "presets"))
+    listing.add_argument("--json", action="store_true")
+
+    show = commands.add_parser("show", help="a stored run")
+    show.set_defaults(do=_show)
+    show.add_argument("run_id")
+    show.add_argument("--json", action="store_true", help="its whole document")
+
+    history = commands.add_parser("history", help="stored runs, newest first")
+    history.set_defaults(do=_history)
+    history.add_argument("--search", default="", help="part of id, model, backend, technique or input")
+    history.add_argument("--limit", type=int, default=20)
+    return parser
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """All of a request but its stack."""
+    add = parser.add_argument
+    add("--model", help="a key, a folder, hub:OWNER/NAME[@REVISION] or random:SHAPE; default: the first available")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", help="the input; several lines are a batch")
+    source.add_argument("--input", metavar="FILE", help=".txt with one input a line, .csv or .jsonl; - for standard input")
+    add("--column", help="of a .csv or .jsonl")
+    add("--prefix", help="put before every input; default: the model's own")
+    add("--num-beams", type=int, default=1, help="1 is greedy search")
+    add("--max-new-tokens", type=int, default=64, help="at most that many")
+    add("--exact-tokens", type=int, metavar="N", help="exactly that many: the end of sequence is suppressed")
+    add("--length-penalty", type=float, default=1.0, help="scores are divided by length to this power")
+    add("--early-stopping", action="store_true", help="stop at as many finished hypotheses as beams")
+    add("--threads", type=int, default=1, help="of the runtime")
+    add("--device", default="cpu", choices=("cpu", "cuda"), help="where the model runs")
+    add("--repetitions", type=int, default=3, help="scored repetitions")
+    add("--memory-limit", type=float, default=0.0, metavar="GB", help="0: most of what is available")
+    add("--time-limit", type=float, default=600.0, metavar="S", help="for the whole run")
