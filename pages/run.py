@@ -17,6 +17,8 @@ run_id = state.run_id()
 row = services.store.run(run_id) if run_id else None
 state.fill(row.request if row else default_request(), listed(), run_id if row else "default")
 
+if run_id:
+    st.html(_RESULT_FIRST)  # before what it moves
 with st.container(key="workbench"):
     left, right = st.columns([5, 8], gap="large")
 with left:
@@ -31,7 +33,6 @@ with left:
             st.rerun()
 with right, st.container(key="result"):
     if run_id:
-        st.html(_RESULT_FIRST)
         show_run(run_id)
     else:
         st.subheader("What makes this T5 fast, here, on your input?")

@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--backend", help="instead of the preset's; see: list backends")
     run.add_argument(
         "--techniques",
-        help='comma-separated keys instead of the preset\'s (of which another backend takes what it can); "" is the naive stack',
+        help="comma-separated keys instead of the preset's (of which another backend takes what it can); '' is naive",
     )
     run.add_argument("--json", metavar="OUT", help="write the run's document there; - for standard output and nothing else")
 

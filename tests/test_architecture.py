@@ -16,9 +16,12 @@ STANDARD = set(sys.stdlib_module_names)
 RUNTIMES = {"torch", "transformers", "onnxruntime", "openvino", "ctranslate2", "tensorrt", "tensorrt_rtx", "tokenizers"}
 # room -> (own modules and libraries that it may import anywhere, ... only inside functions)
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
-    "app.py": ({"streamlit"}, set()),
+    "app.py": ({"streamlit", "stepscope.ui"}, set()),
     "pages": ({"stepscope.ui", "stepscope.runs", "stepscope.core", "streamlit"}, set()),
-    "stepscope/ui": ({"stepscope.ui", "stepscope.runs", "stepscope.core", "streamlit", "plotly", "pandas"}, set()),
+    "stepscope/ui": (
+        {"stepscope.ui", "stepscope.runs", "stepscope.core", "streamlit", "starlette", "plotly", "pandas"},
+        set(),
+    ),
     "stepscope/runs": ({"stepscope.runs", "stepscope.core", "psutil", "platformdirs", "filelock"}, set()),
     "stepscope/worker": (
         {"stepscope.worker", "stepscope.decoding", "stepscope.core", "numpy", "psutil"},

@@ -210,7 +210,8 @@ from stepscope.runs.executor import Executor, PoolSettings
 from stepscope.runs.store import Store
 from tests.runs.conftest import SCRIPTED, request
 folder = Path(sys.argv[1])
-executor = Executor(Store(folder / "runs.sqlite3"), worker_command=SCRIPTED, pool=PoolSettings(blank=True), lock_directory=folder)
+store = Store(folder / "runs.sqlite3")
+executor = Executor(store, worker_command=SCRIPTED, pool=PoolSettings(blank=True), lock_directory=folder)
 executor.start()
 print(executor.submit(request("stubborn")), executor.submit(request("ok")), flush=True)
 while True:
