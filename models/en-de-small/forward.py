@@ -66,9 +66,27 @@ def attend(q, k, v, bias: torch.Tensor | None, heads: int) -> tuple[torch.Tensor
     return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2), weights
 
 
+def stuttered(inputs: torch.Tensor, share: float) -> torch.Tensor:
+    """Decoder inputs [rows, length] of which some rows repeat themselves for a while and some tokens are wrong.
+
+    Reference prefixes never stutter, so a model that has seen nothing else does not know how to leave a loop that its
+    own greedy search began; here it learns to go on with the sentence whatever stands before.
+    """
+    rows, length = inputs.shape
+    at = torch.arange(length, device=inputs.device)[None]
+    period = torch.randint(1, 6, (rows, 1), device=inputs.device)
+    begin = torch.randint(1, max(2, length), (rows, 1), device=inputs.device)
+    end = begin + torch.randint(1, 13, (rows, 1), device=inputs.device)
+    back = (begin - period + (at - begin) % period).clamp(min=0)  # the period before the stutter, again and again
+    stutters = (at >= begin) & (at < end) & (torch.rand(rows, 1, device=inputs.device) < share)
+    out = torch.where(stutters, inputs.gather(1, back), inputs)
+    wrong = (torch.rand(rows, length, device=inputs.device) < 0.1 * share) & (at > 0)
+    return torch.where(wrong, inputs.flatten()[torch.randint(inputs.numel(), inputs.shape, device=inputs.device)], out)
+
+
 def loss_of(
     model: T5ForConditionalGeneration, source: torch.Tensor, target: torch.Tensor, smoothing: float,
-    guide: torch.Tensor | None,
+    guide: torch.Tensor | None, stutter: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:  # fmt: skip
     """Cross entropy over the real target positions, the guided heads' own (0 without a guide), number of positions."""
     heads, width = model.config.num_heads, model.config.d_model
@@ -101,7 +119,8 @@ def loss_of(
     causal = torch.full((length, length), HIDDEN, device=source.device).triu_(1)
     bias = model.decoder.block[0].layer[0].SelfAttention.compute_bias(length, length) + causal
     keep = target != -100
-    x = F.embedding(torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1].clamp(min=0)], 1), table)
+    inputs = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1].clamp(min=0)], 1)
+    x = F.embedding(stuttered(inputs, stutter) if stutter else inputs, table)
     guided = x.new_zeros(())
     for number, block in enumerate(model.decoder.block):
         x = self_attention(x, block.layer[0], bias)

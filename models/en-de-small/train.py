@@ -123,7 +123,7 @@ def train(args: argparse.Namespace) -> None:
             source, target = tensors(batch, device)
             weight = max(0.0, 1 - done["seconds"] / guided_until)
             guide = alignments.guide(batch, source, target, batches.prefix) if alignments and weight else None
-            loss, guided, count = loss_of(model, source, target, 0.1, guide)
+            loss, guided, count = loss_of(model, source, target, 0.1, guide, args.stutter if joined else 0.0)
             (loss + 0.5 * weight * guided).backward()
             torch.nn.utils.clip_grad_norm_([*small, model.shared.weight], 1.0)
             muon.step()
@@ -140,7 +140,7 @@ def train(args: argparse.Namespace) -> None:
                       f"{smooth_guided:.3f} rate {rate:.2f} target tokens/s {speed:.0f}", flush=True)  # fmt: skip
             if done["seconds"] - last_eval > args.eval_every:
                 last_eval = done["seconds"]
-                bleu, chrf = scores(model, sp, dev[:200], longest=40)
+                bleu, chrf = scores(model, sp, dev[:200], longest=100)
                 done["log"].append([done["step"], done["seconds"], smooth, bleu, chrf])
                 print(f"== dev[:200] BLEU {bleu:.2f} chrF {chrf:.2f}", flush=True)
                 keep_weights(args.state, model, done["step"], bleu)
@@ -149,7 +149,7 @@ def train(args: argparse.Namespace) -> None:
                 save(state_file, model, muon, adam, done)
         done["epoch"] += 1
     save(state_file, model, muon, adam, done)
-    keep_weights(args.state, model, done["step"], scores(model, sp, dev[:200], longest=40)[0])
+    keep_weights(args.state, model, done["step"], scores(model, sp, dev[:200], longest=100)[0])
 
 
 def export(args: argparse.Namespace) -> None:
@@ -198,6 +198,7 @@ def main() -> None:
     add("--decay", type=float, default=0.7, help="share of the time over which the rate falls to zero")
     add("--guided-until", type=float, default=0.5, help="share of the time until which attention is shown alignments")
     add("--joined-from", type=float, default=0.65, help="share of the time from which paragraphs are trained")
+    add("--stutter", type=float, default=0.4, help="share of paragraphs' decoder inputs that repeat themselves")
     add("--eval-every", type=float, default=300.0, help="seconds")
     add("--save-every", type=float, default=240.0, help="seconds")
     add("--threads", type=int, default=2)
