@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ SEED = 0
 _HUB_FILES = ("*.json", "*.safetensors", "spiece.model", "*.bpe.model", "tokenizer*")
 
 
-class Source:
+class Source(ABC):
     """An opened model key; implements core.session.ModelSource.
 
     revision: of a folder, a hash of its configuration and weights; of a shape, of its configuration and seed.
@@ -55,8 +56,9 @@ class Source:
             model = model.to(plan.device)
         return model, torch_report(model)
 
+    @abstractmethod
     def _build(self, dtype: Any, attention: str) -> Any:
-        raise NotImplementedError  # pragma: no cover - one of the two below
+        """The transformers model, on the CPU."""
 
 
 class FolderSource(Source):

@@ -106,7 +106,7 @@ def test_word_tokenizer_is_stable_and_stays_in_the_vocabulary() -> None:
     rows = tokenizer.encode(["The cat sat on the mat.", "🙂 مرحبا"])
     assert rows == tokenizer.encode(["The cat sat on the mat.", "🙂 مرحبا"])
     assert all(2 < token < 100 for row in rows for token in row[:-1]) and all(row[-1] == 1 for row in rows)
-    assert tokenizer.decode([0, 7, 1]) == "⟨7⟩"
+    assert tokenizer.decode([0, 7, 1]) == "⟨0⟩ ⟨7⟩"
 
 
 def test_batches_are_padded_on_the_right() -> None:
