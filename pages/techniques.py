@@ -7,6 +7,8 @@ from stepscope.core.compatibility import reasons_against
 from stepscope.core.presets import PRESETS
 from stepscope.ui import state
 
+_MARK = {True: "✓", False: "–"}  # reasons stand in the cards below
+
 state.services()
 st.title("Techniques")
 st.caption("Each is one file. Exact techniques leave the tokens unchanged, and a test holds them to it.")
@@ -19,10 +21,10 @@ st.dataframe(
     {
         "technique": [spec.title for spec in techniques],
         "stage": [spec.stage.value for spec in techniques],
-        "exact": ["exact" if spec.exact else "may change tokens" for spec in techniques],
+        "exact": [_MARK[spec.exact] for spec in techniques],
     }
     | {
-        entry.spec.title: ["yes" if not (why := reasons_against(spec, entry.spec, "cpu")) else why[0] for spec in techniques]
+        entry.spec.title: [_MARK[not reasons_against(spec, entry.spec, "cpu")] for spec in techniques]
         for entry in backends.values()
         if entry.spec is not None
     },
