@@ -59,7 +59,7 @@ def keep_weights(folder: Path, model, step: int, bleu: float) -> None:
 
 
 def chosen_weights(folder: Path, model, sp, dev: list[Pair]) -> str:
-    """Loads into ``model`` whichever of the kept weights, and means of the last, translates dev best; says which."""
+    """Loads into ``model`` whichever of the kept weights, and means of the last, translates a quarter of dev best; says which."""
     parts = [torch.load(file, weights_only=True, map_location="cpu") for file in sorted(folder.glob("weights-*.pt"))]
     candidates = {f"step {part['step']}": [part] for part in (parts[-1], max(parts, key=lambda p: p["bleu"]))}
     candidates |= {f"mean of the last {n} evaluations": parts[-n:] for n in (2, 3, LAST_KEPT) if n <= len(parts)}
@@ -67,7 +67,7 @@ def chosen_weights(folder: Path, model, sp, dev: list[Pair]) -> str:
     for name, group in candidates.items():
         mean = {key: sum(part["weights"][key] for part in group) / len(group) for key in group[0]["weights"]}
         model.load_state_dict(mean)
-        found[name] = (scores(model, sp, dev)[0], mean)
+        found[name] = (scores(model, sp, dev[::4])[0], mean)
         print(f"{name}: dev BLEU {found[name][0]}", flush=True)
     name = max(found, key=lambda key: found[key][0])
     model.load_state_dict(found[name][1])
@@ -168,16 +168,19 @@ def export(args: argparse.Namespace) -> None:
     if (HERE / "eval.tsv").exists():
         rows = (HERE / "eval.tsv").read_text(encoding="utf-8").splitlines()
         sets["eval"] = [(row.split("\t")[0], row.split("\t")[1]) for row in rows]
-    figures: dict = {"weights": chosen, "steps": done["step"], "minutes": round(done["seconds"] / 60, 1)}
-    measured = sets.items() if args.figures else []
-    for name, pairs in measured:
-        figures |= {f"{name}, float32, beams {beams}": scores(model, sp, pairs, beams) for beams in (1, 4)}
+    precise = {name: value.clone() for name, value in model.state_dict().items()}
     model = model.to(torch.bfloat16)
     model.config.dtype = "bfloat16"
     model.save_pretrained(HERE)
     shipped = T5ForConditionalGeneration.from_pretrained(HERE, dtype=torch.float32)
-    for name, pairs in measured:
-        figures |= {f"{name}, shipped bfloat16, beams {beams}": scores(shipped, sp, pairs, beams) for beams in (1, 4)}
+    model = new_model().eval()
+    model.load_state_dict(precise)
+    figures: dict = {"weights": chosen, "steps": done["step"], "minutes": round(done["seconds"] / 60, 1)}
+    for beams in (1, 4) if args.figures else ():
+        for name, pairs in sets.items():
+            for weights, each in (("float32", model), ("shipped bfloat16", shipped)):
+                figures[f"{name}, {weights}, beams {beams}"] = scores(each, sp, pairs, beams)
+                print(json.dumps(figures), flush=True)
     check = AutoTokenizer.from_pretrained(HERE)
     differing = sum(check(PREFIX + e)["input_ids"] != [*sp.encode(PREFIX + e), 1] for e, _ in dev)
     print(json.dumps(figures | {"dev sentences tokenized differently": differing}, indent=1))

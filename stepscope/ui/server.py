@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.middleware import Middleware
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from . import state
@@ -46,6 +47,9 @@ def _known(headers: list[tuple[bytes, bytes]]) -> bool:
 @asynccontextmanager
 async def lifespan(app: object) -> AsyncIterator[None]:
     """Opens the store and starts the executor, with its blank worker, when the server starts; closes it at the end."""
+    # Until a first session has called st.navigation, Streamlit 1.67 takes the files of pages/ for the page table, and a
+    # deep link runs one of them without app.py.
+    PagesManager.uses_pages_directory = False
     services = await asyncio.to_thread(state.services)
     yield
     await asyncio.to_thread(services.executor.close)

@@ -19,10 +19,12 @@ MIB = 1 << 20
 
 
 def visit(browser: Browser, dashboard: Dashboard) -> None:
-    """Opens the dashboard and waits for its blank worker, so that there is something to leave behind."""
+    """As its first visitor, by a deep link; waits for the blank worker, so that there is something to leave behind."""
     page = browser.new_page()
-    page.goto(dashboard.url)
-    page.get_by_role("button", name="Run", exact=True).wait_for()
+    page.goto(f"{dashboard.url}/machine")
+    page.get_by_role("heading", name="Machine", exact=True).wait_for()
+    page.get_by_role("banner").get_by_role("link", name="History").wait_for()
+    assert page.get_by_test_id("stSidebarNav").count() == 0, "the page table is not app.py's"
     deadline = time.monotonic() + 30
     while not dashboard.workers():
         assert time.monotonic() < deadline
