@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from stepscope.core.metrics import BY_KEY
+from stepscope.core.presets import PRESETS
 from stepscope.runs.document import csv_text, document
 from stepscope.runs.store import RunRow, Store
 
@@ -26,13 +27,13 @@ def table(rows: list[RunRow]) -> list[RunRow]:
             "status": [row.status.value for row in rows],
             "model": [row.request.model for row in rows],
             "backend": [row.request.backend for row in rows],
-            "stack": [", ".join(row.request.techniques) or "naive" for row in rows],
-            "input": [row.request.inputs[0][:80] for row in rows],
             "ttft": _scaled([row.summary.time_to_first_token_ns for row in rows], 1e6),
             "itl": _scaled([row.summary.itl_p50_ns for row in rows], 1e6),
             "rate": [row.summary.tokens_per_second for row in rows],
             "memory": _scaled([row.summary.peak_rss_bytes for row in rows], 1e6),
             "agreement": _scaled([row.equal_share for row in rows], 0.01),
+            "input": [row.request.inputs[0][:80] for row in rows],
+            "stack": [_stack(row) for row in rows],
         }
     )
     number = st.column_config.NumberColumn
@@ -58,6 +59,13 @@ def table(rows: list[RunRow]) -> list[RunRow]:
     )
     ticked = event["selection"]["rows"]
     return [rows[at] for at in ticked if at < len(rows)]
+
+
+def _stack(row: RunRow) -> str:
+    """The preset's title, or the techniques."""
+    stack = (row.request.backend, row.request.techniques)
+    named = next((item.title for item in PRESETS if (item.backend, item.techniques) == stack), None)
+    return named or ", ".join(row.request.techniques) or "no technique"
 
 
 def _scaled(values: list[int | None] | list[float | None], divisor: float) -> list[float | None]:
