@@ -3,7 +3,7 @@
 import streamlit as st
 
 from stepscope.core.errors import StepScopeError
-from stepscope.ui import failure, state
+from stepscope.ui import failure, live_chart, state
 from stepscope.ui.live_run import show_run
 from stepscope.ui.request_form import default_request, listed, request_form
 
@@ -41,3 +41,4 @@ with right, st.container(key="result"):
             "decoded, the latency and memory of every decode step, and whether the output is still the reference's.\n\n"
             "Every run has a link that a colleague can open while it goes on."
         )
+        live_chart.prepare()

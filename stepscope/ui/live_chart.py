@@ -64,3 +64,8 @@ _chart = st.components.v2.component(
 def show(figure: dict[str, Any], key: str) -> None:
     """figure: {"data", "layout"} as plotly.js takes it; the same key keeps the same chart, with its zoom."""
     _chart(data={"figure": figure}, key=key, height=figure["layout"]["height"])
+
+
+def prepare() -> None:
+    """Fetches plotly.js while the visitor still composes, so that the first token need not wait for it."""
+    _chart(data={"figure": None}, key="chart_to_come", height=1)
