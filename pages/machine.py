@@ -38,5 +38,7 @@ with right:
         st.markdown(f"{':gray-badge[missing]' if entry.reason else ':green-badge[here]'} **{title}** {entry.reason}")
     st.subheader("Workers and queue")
     machine_facts.live(services)
+    st.subheader("Converted models")
+    machine_facts.converted()
     st.subheader("Versions")
     st.table(machine_facts.versions(facts))

@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stepscope.core import catalog, compatibility, inputs, models
+from stepscope.core import artifacts, catalog, models
 from stepscope.core.errors import RequestError, Unavailable
-from stepscope.core.presets import DEFAULT, PRESETS, preset
-from stepscope.core.request import RunRequest, Search, split_lines
+from stepscope.core.presets import DEFAULT, PRESETS
 from stepscope.core.stages import RunStatus
 from stepscope.runs.document import document
 from stepscope.runs.executor import Executor, PoolSettings
-from stepscope.runs.home import open_store
+from stepscope.runs.home import home, open_store
 from stepscope.runs.store import RunFilter, RunRow, Store
 
+from .options import add_request_options, request_of
 from .terminal import follow, row_line, summary_lines
 
 _POOL = PoolSettings(blank=False, max_warm=1)
@@ -63,57 +63,6 @@ def _run(args: argparse.Namespace) -> int:
         if row.error.details:
             print(row.error.details, file=sys.stderr)
     return 0 if row.status is RunStatus.DONE else 1
-
-
-def request_of(args: argparse.Namespace) -> RunRequest:
-    """The request that the options describe. Raises RequestError, Unavailable."""
-    model = args.model or models.default_key()
-    start = _preset(args.preset)
-    backend = args.backend or start.backend
-    if args.techniques is not None:
-        techniques = tuple(key.strip() for key in args.techniques.split(",") if key.strip())
-    else:
-        techniques = start.techniques
-        if backend != start.backend:
-            techniques = compatibility.accepted(techniques, catalog.backend(backend), args.device)
-    return RunRequest(
-        model=model,
-        inputs=_inputs(args),
-        backend=backend,
-        techniques=techniques,
-        prefix=models.default_prefix(model) if args.prefix is None else args.prefix,
-        search=Search(
-            num_beams=args.num_beams,
-            max_new_tokens=args.max_new_tokens if args.exact_tokens is None else args.exact_tokens,
-            exact_tokens=args.exact_tokens is not None,
-            length_penalty=args.length_penalty,
-            early_stopping=args.early_stopping,
-        ),
-        threads=args.threads,
-        device=args.device,
-        repetitions=args.repetitions,
-        memory_limit_bytes=round(args.memory_limit * 1e9),
-        time_limit_s=args.time_limit,
-    )
-
-
-def _preset(key: str) -> Any:
-    known = [item.key for item in PRESETS]
-    if key not in known:
-        raise RequestError(f"There is no preset {key!r}.{catalog.did_you_mean(key, known)}")
-    return preset(key)
-
-
-def _inputs(args: argparse.Namespace) -> tuple[str, ...]:
-    if args.text is not None:
-        return split_lines(args.text)
-    if args.input == "-":
-        return inputs.read_inputs("stdin.txt", sys.stdin.buffer.read())
-    try:
-        data = Path(args.input).read_bytes()
-    except OSError as error:
-        raise RequestError(f"{args.input} cannot be read: {error.strerror}.", "Check the path.") from None
-    return inputs.read_inputs(args.input, data, args.column)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -174,6 +123,19 @@ def _history(args: argparse.Namespace) -> int:
     return 0
 
 
+def _artifacts(args: argparse.Namespace) -> int:
+    """One converted model a line: name, size, seconds it took, what it is."""
+    if args.clear is not None:
+        print(f"{artifacts.clear(home(), args.clear) / 1e6:,.0f} MB freed")
+        return 0
+    found = artifacts.listed(home())
+    for artifact in found:
+        print(f"{artifact.digest}  {artifact.bytes / 1e6:>8,.0f} MB  {artifact.convert_s:>6.1f} s  {artifact.about}")
+    if not found:
+        print("No converted model.", file=sys.stderr)
+    return 0
+
+
 def _text(value: object) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False)
 
@@ -212,25 +174,8 @@ def _parser() -> argparse.ArgumentParser:
     history.set_defaults(do=_history)
     history.add_argument("--search", default="", help="part of id, model, backend, technique or input")
     history.add_argument("--limit", type=int, default=20)
+
+    converted = commands.add_parser("artifacts", help="converted models on disk")
+    converted.set_defaults(do=_artifacts)
+    converted.add_argument("--clear", nargs="?", const="", metavar="NAME", help="remove one, or all")
     return parser
-
-
-def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """All of a request but its stack."""
-    add = parser.add_argument
-    add("--model", help="a key, a folder, hub:OWNER/NAME[@REVISION] or random:SHAPE; default: the first available")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", help="the input; several lines are a batch")
-    source.add_argument("--input", metavar="FILE", help=".txt with one input a line, .csv or .jsonl; - for standard input")
-    add("--column", help="of a .csv or .jsonl")
-    add("--prefix", help="put before every input; default: the model's own")
-    add("--num-beams", type=int, default=1, help="1 is greedy search")
-    add("--max-new-tokens", type=int, default=64, help="at most that many")
-    add("--exact-tokens", type=int, metavar="N", help="exactly that many: the end of sequence is suppressed")
-    add("--length-penalty", type=float, default=1.0, help="scores are divided by length to this power")
-    add("--early-stopping", action="store_true", help="stop at as many finished hypotheses as beams")
-    add("--threads", type=int, default=1, help="of the runtime")
-    add("--device", default="cpu", choices=("cpu", "cuda"), help="where the model runs")
-    add("--repetitions", type=int, default=3, help="scored repetitions")
-    add("--memory-limit", type=float, default=0.0, metavar="GB", help="0: most of what is available")
-    add("--time-limit", type=float, default=600.0, metavar="S", help="for the whole run")

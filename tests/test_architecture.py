@@ -25,12 +25,19 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "stepscope/runs": ({"stepscope.runs", "stepscope.core", "psutil", "platformdirs", "filelock"}, set()),
     "stepscope/worker": (
         {"stepscope.worker", "stepscope.decoding", "stepscope.core", "numpy", "psutil"},
-        {"torch", "transformers", "huggingface_hub"},
+        {"torch", "transformers", "huggingface_hub", "tokenizers"},
+    ),
+    "stepscope/conversion": (
+        {"stepscope.conversion", "stepscope.core", "stepscope.decoding.slots", "numpy"},
+        {"onnx"},
     ),
     "stepscope/decoding": ({"stepscope.decoding", "stepscope.core", "numpy"}, set()),
     "stepscope/core": ({"stepscope.core"}, set()),
     "techniques": ({"stepscope.core", "stepscope.decoding.select"}, RUNTIMES),
-    "backends": ({"stepscope.core", "stepscope.decoding.select"}, {*RUNTIMES, "numpy"}),
+    "backends": (
+        {"stepscope.core", "stepscope.decoding.select"},
+        {*RUNTIMES, "numpy", "onnx", "stepscope.conversion", "stepscope.decoding.slots"},
+    ),
 }
 
 

@@ -55,6 +55,13 @@ def stack_reasons(chosen: list[TechniqueSpec], backend: BackendSpec, device: str
     return reasons
 
 
+def brought(chosen: list[TechniqueSpec], backend: BackendSpec) -> list[TechniqueSpec]:
+    """The techniques that this backend adds of itself to a stack."""
+    keys, groups = {t.key for t in chosen}, {t.group for t in chosen if t.group}
+    found = [catalog.technique(key) for key in sorted(backend.brings - keys)]
+    return [technique for technique in found if technique.group not in groups]
+
+
 def accepted(keys: tuple[str, ...], backend: BackendSpec, device: str) -> tuple[str, ...]:
     """Those of a stack's techniques that this backend can do on this device: what is left when only it changes."""
     found = [spec for key in keys if (spec := catalog.technique(key)) and not reasons_against(spec, backend, device)]
@@ -72,6 +79,7 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
             chosen.append(catalog.technique(key))
         except StepScopeError as error:
             reasons.append(error.message)
+    chosen += brought(chosen, backend)
     reasons += stack_reasons(chosen, backend, request.device)
     if reasons:
         raise RequestError(tuple(reasons))
@@ -82,6 +90,8 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
         threads=request.threads,
         candidates=candidates_needed(request.search, eos_tokens),
         native=tuple(t.key for t in chosen if backend.key in t.native_for),
+        keep_float=request.keep_float if any("quantization" in t.sets for t in chosen) else (),
+        calibration=request.calibration if any(t.calibrates for t in chosen) else "",
     )
     decode = DecodePlan(search=request.search)
     load_sets: dict[str, Any] = {}

@@ -59,6 +59,15 @@ class PlanResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Converted:
+    """The runtime's own form of the model is on disk. hit: it was there already; size_bytes: of all its files."""
+
+    digest: str
+    hit: bool
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelLoaded:
     weight_bytes: int
     parameters: int
@@ -204,27 +213,10 @@ class RunFailed:
 
 
 Event: TypeAlias = (
-    WorkerReady
-    | PhaseBegan
-    | PhaseEnded
-    | Progress
-    | PlanResolved
-    | ModelLoaded
-    | InputsTokenized
-    | RepetitionBegan
-    | Encoded
-    | StepDone
-    | TextSoFar
-    | RepetitionDone
-    | EncoderCacheUsed
-    | MemorySampled
-    | MemoryPeak
-    | Agreement
-    | AgreementUnknown
-    | RunFinished
-    | RunCancelled
-    | RunFailed
-)
+    WorkerReady | PhaseBegan | PhaseEnded | Progress | PlanResolved | Converted | ModelLoaded | InputsTokenized
+    | RepetitionBegan | Encoded | StepDone | TextSoFar | RepetitionDone | EncoderCacheUsed | MemorySampled
+    | MemoryPeak | Agreement | AgreementUnknown | RunFinished | RunCancelled | RunFailed
+)  # fmt: skip
 
 _TYPES: dict[str, type] = {cls.__name__: cls for cls in get_args(Event)}
 

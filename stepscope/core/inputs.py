@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
@@ -34,6 +35,24 @@ def read_inputs(name: str, data: bytes, column: str | None = None) -> tuple[str,
             f"{name} holds {len(found):,} inputs, more than one batch can ({MAX_INPUTS}).", "Shorten the file."
         )
     return tuple(found)
+
+
+def first_column(file: Path) -> list[str]:
+    """The texts of a file on this machine: lines of a .txt, else the first column. Raises RequestError."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{file} cannot be read: {error.strerror}.", "Name a .txt, .tsv, .csv or .jsonl file.") from None
+    if file.suffix.lower() == ".tsv":
+        found = [line.split("\t")[0].strip() for line in _decoded(file.name, data).splitlines()]
+    else:
+        kind, text = _kind(file.name), _decoded(file.name, data)
+        rows = {"csv": _csv, "jsonl": _jsonl}[kind](file.name, text) if kind != "txt" else []
+        found = [str(next(iter(row.values()), "")).strip() for row in rows] if rows else text.splitlines()
+    texts = [text for text in found if text.strip()]
+    if not texts:
+        raise RequestError(f"{file.name} holds no input.", "Check the file.")
+    return texts
 
 
 def columns(name: str, data: bytes) -> list[str]:

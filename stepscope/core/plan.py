@@ -14,6 +14,7 @@ from .request import Search
 class DType(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 class Attention(StrEnum):
@@ -22,8 +23,15 @@ class Attention(StrEnum):
 
 
 class Quantization(StrEnum):
+    """DYNAMIC: weights ahead, activations by their own range at each call. STATIC: activations by ranges that a calibration
+    found. WEIGHT_ONLY: weights in blocks; what a kernel does with activations inside itself is its own affair."""
+
     NONE = "none"
     INT8_DYNAMIC = "int8_dynamic"
+    INT16_DYNAMIC = "int16_dynamic"
+    INT8_STATIC = "int8_static"
+    INT8_WEIGHT_ONLY = "int8_weight_only"
+    INT4_WEIGHT_ONLY = "int4_weight_only"
 
 
 class Selection(StrEnum):
@@ -59,6 +67,9 @@ class LoadPlan:
 
     candidates: k of Candidates, fixed here so that it can live inside a compiled graph.
     native: keys of techniques that patch this backend's handle from their own file.
+    keep_float: parts of layer names that quantization leaves alone. calibration: file whose inputs static quantization
+    sees, empty for the shipped evaluation inputs. graph_optimization: the runtime may rewrite its graph.
+    compiled: steps are compiled ahead; cuda_graphs: and replayed as one launch.
     """
 
     model: str
@@ -74,6 +85,11 @@ class LoadPlan:
     reorder: Reorder = Reorder.COPY
     candidates: int = 1
     native: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
+    calibration: str = ""
+    graph_optimization: bool = False
+    compiled: bool = False
+    cuda_graphs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

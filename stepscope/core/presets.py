@@ -40,6 +40,26 @@ PRESETS: tuple[Preset, ...] = (
         ),
         "All exact techniques over dynamically quantized linear layers; tokens may change.",
     ),
+    Preset(
+        "onnxruntime_int8",
+        "ONNX Runtime int8",
+        "onnxruntime",
+        (
+            "beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "encoder_cache", "graph_optimization",
+            "int8_dynamic", "self_kv_cache",
+        ),
+        "Our export on ONNX Runtime with dynamically quantized layers, without torch; tokens may change.",
+    ),
+    Preset(
+        "openvino_int8",
+        "OpenVINO int8",
+        "openvino",
+        (
+            "beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "graph_optimization", "int8_weight_only",
+            "self_kv_cache",
+        ),
+        "Our export on OpenVINO with compressed weights, without torch; tokens may change.",
+    ),
 )  # fmt: skip
 
 DEFAULT = "all_exact"

@@ -39,6 +39,8 @@ class RunRequest:
     threads: intra-op threads of the runtime. repetitions: scored repetitions after the live one and the warm-up.
     memory_limit_bytes: resident bytes at which the run is ended (0: most of what the machine has available).
     time_limit_s: wall-clock seconds for the whole run, load included.
+    keep_float: parts of layer names that quantization leaves alone; calibration: file whose inputs static quantization
+    sees (empty: the shipped evaluation inputs).
     """
 
     model: str
@@ -52,6 +54,8 @@ class RunRequest:
     repetitions: int = 3
     memory_limit_bytes: int = 0
     time_limit_s: float = 600.0
+    keep_float: tuple[str, ...] = ()
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "techniques", tuple(sorted(set(self.techniques))))

@@ -50,6 +50,7 @@ class RunResult:
     versions: dict[str, str] = field(default_factory=dict)
     phases: list[PhaseTime] = field(default_factory=list)
     progress: str = ""
+    converted: ev.Converted | None = None
     model: ev.ModelLoaded | None = None
     input_lengths: tuple[int, ...] = ()
     live_start_ns: int | None = None
@@ -85,6 +86,8 @@ class RunResult:
             case ev.PlanResolved():
                 self.load_plan, self.decode_plan = event.load_plan, event.decode_plan
                 self.revision, self.random_weights, self.warm = event.revision, event.random_weights, event.warm
+            case ev.Converted():
+                self.converted = event
             case ev.ModelLoaded():
                 self.model = event
             case ev.InputsTokenized():

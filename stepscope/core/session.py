@@ -132,11 +132,13 @@ class SpecialTokens:
 class ModelSource(Protocol):
     """The model's files, opened by the one loader; backends ask it for what they need and load nothing themselves.
 
-    revision: identifies the weights; directory: the Hugging Face folder, None for random weights.
+    revision: identifies the weights; directory: the Hugging Face folder, None for random weights; artifact: the folder
+    that ``convert`` of this backend has filled, None for backends without one.
     """
 
     revision: str
     directory: Path | None
+    artifact: Path | None
     special: SpecialTokens
 
     def torch_model(self, plan: LoadPlan) -> tuple[Any, LoadReport]:
@@ -144,9 +146,23 @@ class ModelSource(Protocol):
         attention, device, threads and native techniques applied, and what was loaded."""
         ...
 
+    def calibration_ids(self, plan: LoadPlan) -> list[list[int]]:
+        """Token ids of the plan's calibration inputs, the model's default prefix before each. Raises RequestError."""
+        ...
+
     def config(self) -> dict[str, Any]:
         """config.json as a dictionary."""
         ...
+
+
+class Convert(Protocol):
+    """What the module of a backend with its own file format offers beside SPEC, as a function named ``convert``.
+
+    Runs in a process of its own, so that torch's copy of the weights is never counted to the runtime. The artifact is kept
+    by model revision, the plan fields that the module's ``CONVERTED_BY`` names, its ``CONVERSION`` number and versions.
+    """
+
+    def __call__(self, plan: LoadPlan, source: ModelSource, directory: Path, progress: Callable[[str], None]) -> None: ...
 
 
 class OpenSession(Protocol):

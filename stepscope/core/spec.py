@@ -27,10 +27,13 @@ class ObservedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An importable module that a backend needs, and the line that installs it."""
+    """An importable module that a backend needs, and the line that installs it. preload: a session needs it (else only
+    the conversion does)."""
 
     module: str
     install: str
+    preload: bool = True
+    distribution: str = ""  # the name under which it is installed, where that differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class BackendSpec:
     together here (with the reason); observed_by / observed_by_beams: how steps are seen in greedy and in beam search;
     needs_model: False for the null backend, which opens without weights; steppable: has ``encode``/``step`` (else
     ``generate``); own_beam_search: why the beam techniques do not apply, when the runtime brings its own.
+    beams_stop_otherwise: its beam search ends by another rule than the reference's, so beams may give other tokens.
+    brings: techniques that are on whether chosen or not, each unless another one of its group is chosen.
     """
 
     key: str
@@ -49,9 +54,11 @@ class BackendSpec:
     honours: frozenset[str]
     packages: tuple[Package, ...] = ()
     devices: frozenset[str] = frozenset({"cpu"})
+    brings: frozenset[str] = frozenset()
     coupled: tuple[tuple[frozenset[str], str], ...] = ()
     steppable: bool = True
     own_beam_search: str = ""
+    beams_stop_otherwise: bool = False
     observed_by: ObservedBy = ObservedBy.LOOP
     observed_by_beams: ObservedBy = ObservedBy.LOOP
     needs_model: bool = True
@@ -68,7 +75,7 @@ class TechniqueSpec:
     exact: outputs must not change (held to it by the conformance test). sets: the plan fields (of LoadPlan or DecodePlan)
     that it sets; a native technique sets none and is applied by its own file's ``apply(handle)`` for the named backends.
     group: at most one of a group can be chosen. requires: techniques without which this one cannot be.
-    beams_only: has no effect in greedy search.
+    beams_only: has no effect in greedy search. calibrates: needs a pass over a data set before it can be loaded.
     """
 
     key: str
@@ -85,3 +92,4 @@ class TechniqueSpec:
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     native_for: frozenset[str] = frozenset()
     beams_only: bool = False
+    calibrates: bool = False

@@ -55,6 +55,7 @@ def document(row: RunRow, result: RunResult) -> dict[str, Any]:
             "device_peak_bytes": peak.device_peak_bytes if peak else None,
             "weight_bytes": model.weight_bytes if model else None,
         },
+        "converted": to_json(result.converted),
         "quantized": list(model.quantized) if model else [],
         "kept": list(model.kept) if model else [],
         "encoder_cache": to_json(result.encoder_cache),

@@ -1,4 +1,4 @@
-"""Says where runs are kept, so that dashboard, command line and tests agree on one folder."""
+"""Says where runs and converted models are kept, so that dashboard, command line and tests agree on one folder."""
 
 from __future__ import annotations
 

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from stepscope.core import catalog
 from stepscope.core.errors import WorkerCrashed
 from stepscope.core.plan import LoadPlan
 
 from .limits import memory_total_bytes
 from .sampler import rss_bytes
 from .worker_process import DEFAULT_COMMAND, WorkerProcess
+
+_USUAL_BACKEND = "pytorch"
 
 
 class WorkerState(StrEnum):
@@ -66,9 +69,10 @@ class Holding:
 
 @dataclass(eq=False, slots=True)
 class PooledWorker:
-    """holding: None while blank. idle_since_s: monotonic time of its last release."""
+    """modules: what it has imported. holding: None while blank. idle_since_s: monotonic time of its last release."""
 
     process: WorkerProcess
+    modules: tuple[str, ...] = ()
     holding: Holding | None = None
     busy: bool = False
     idle_since_s: float = 0.0
@@ -109,7 +113,9 @@ class WorkerPool:
         for stale in (w for w in same_plan if w.holding != wanted):  # the model's files have changed
             self.discard(stale)
         chosen = next((w for w in same_plan if w.holding == wanted), None)
-        chosen = chosen or next((w for w in idle if w.holding is None), None) or self._spawn()
+        modules = runtime_modules(wanted.plan.backend)
+        chosen = chosen or next((w for w in idle if w.holding is None and modules in ((), w.modules)), None)
+        chosen = chosen or self._spawn(modules)
         chosen.busy = True
         chosen.process.resume()  # it may have been held back while it was starting
         chosen.process.forget_output()
@@ -142,7 +148,7 @@ class WorkerPool:
         """Starts the pre-imported worker of the next run that finds no warm one; it makes room by ending nothing."""
         if self._settings.blank and not any(worker.holding is None and not worker.busy for worker in self._workers):
             with contextlib.suppress(WorkerCrashed):  # the next run will try again and report it
-                self._spawn()
+                self._spawn(runtime_modules(_USUAL_BACKEND))
 
     def pause_starting(self) -> None:
         """Holds back a worker that is still importing, because imports would disturb a measurement."""
@@ -163,8 +169,13 @@ class WorkerPool:
         for worker in list(self._workers):
             self.discard(worker)
 
-    def _spawn(self) -> PooledWorker:
-        worker = PooledWorker(WorkerProcess(self._command))
+    def _spawn(self, modules: tuple[str, ...]) -> PooledWorker:
+        worker = PooledWorker(WorkerProcess(self._command, modules), modules)
         with self._lock:
             self._workers.append(worker)
         return worker
+
+
+def runtime_modules(backend: str) -> tuple[str, ...]:
+    """What a worker of this backend imports: nothing more, so that its memory is its own."""
+    return tuple(package.module for package in catalog.backend(backend).packages if package.preload)

@@ -22,6 +22,7 @@ from stepscope.core import commands
 from stepscope.core import events as ev
 from stepscope.core.errors import WorkerCrashed
 
+from .home import home
 from .machine import ROOT
 
 DEFAULT_COMMAND = (sys.executable, "-m", "stepscope.worker")
@@ -53,11 +54,12 @@ Message: TypeAlias = ev.Event | NoEvent | PipeEnded | Nudge
 class WorkerProcess:
     """One worker and its process group.
 
-    Start it from a thread that lives as long as it may: Linux ends the worker with the *thread* that started it.
+    modules: what it imports before its first run. Start it from a thread that lives as long as it may: Linux ends the
+    worker with the *thread* that started it.
     ready: set once the worker has imported its runtime. Raises WorkerCrashed when it cannot be started at all.
     """
 
-    def __init__(self, command: Sequence[str] = DEFAULT_COMMAND) -> None:
+    def __init__(self, command: Sequence[str] = DEFAULT_COMMAND, modules: Sequence[str] = ()) -> None:
         self.since_ns = time.time_ns()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.ready: ev.WorkerReady | None = None
@@ -66,7 +68,7 @@ class WorkerProcess:
         self._events, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [*command, str(theirs)],
+                [*command, str(theirs), *([",".join(modules)] if modules else [])],
                 cwd=ROOT,
                 env=_environment(),
                 stdin=subprocess.PIPE,
@@ -178,6 +180,7 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": path,
+        "STEPSCOPE_HOME": str(home()),  # where converted models are kept
         "PYTHONFAULTHANDLER": "1",  # a segmentation fault leaves a trace in the last lines
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -18,7 +18,7 @@ from stepscope.core.statistics import bootstrap_median, median
 from stepscope.runs.document import document
 from stepscope.runs.store import RunRow
 
-from . import charts, failure, format, live_chart
+from . import charts, failure, format, live_chart, run_details
 from .state import services
 
 TICK_S = 0.25
@@ -200,7 +200,7 @@ def _after(row: RunRow) -> None:
         with st.expander("Scored repetitions"):
             live_chart.show(charts.repetitions(result.scored, row.observed_by, row.id), key=f"repetitions_{row.id}")
     with st.expander("Details"):
-        _details(row, result)
+        run_details.show(row, result)
     st.caption("Link of this run")
     st.code(f"{str(st.context.url or '').split('?')[0].rstrip('/')}/?run={row.id}", language=None)
     text = json.dumps(document(row, result), indent=1, ensure_ascii=False)
@@ -208,6 +208,8 @@ def _after(row: RunRow) -> None:
 
 
 def _agreement(row: RunRow, result: RunResult) -> None:
+    if warning := run_details.int8_warning(row, result):
+        st.warning(warning)
     agreement = result.agreement
     if agreement is None:
         if result.agreement_unknown:
@@ -227,24 +229,3 @@ def _agreement(row: RunRow, result: RunResult) -> None:
             ours.text(result.texts[index] if index < len(result.texts) else "")
             theirs.caption("reference")
             theirs.text(agreement.reference_texts[index] if index < len(agreement.reference_texts) else "")
-
-
-def _details(row: RunRow, result: RunResult) -> None:
-    facts = {
-        "observed by": row.observed_by.value,
-        "input tokens": ", ".join(map(str, result.input_lengths)) or format.NONE,
-        "worker": "warm: the model was loaded already" if result.warm else "fresh",
-        "parameters": f"{result.model.parameters:,}" if result.model else format.NONE,
-        "model revision": result.revision or format.NONE,
-        "processor": str(row.machine.get("processor", "")),
-        "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),
-    }
-    if (cache := result.encoder_cache) is not None:
-        seen = cache.hits + cache.misses
-        facts["encoder cache"] = (
-            f"{cache.hits} of {seen} inputs found ({format.share(cache.hits / seen if seen else 0)}), "
-            f"{format.size(cache.held_bytes)} of {format.size(cache.limit_bytes)} held"
-        )
-    if result.model and result.model.quantized:
-        facts["quantized"] = f"{len(result.model.quantized)} layers; not quantized: {', '.join(result.model.kept)}"
-    st.table({"": list(facts), "value": list(facts.values())})

@@ -6,6 +6,9 @@ from typing import Any
 
 import streamlit as st
 
+from stepscope.core import artifacts
+from stepscope.runs.home import home
+
 from . import format
 from .state import Services
 
@@ -55,3 +58,23 @@ def live(services: Services) -> None:
         plan = worker.load_plan
         holds = f"{plan.model} on {plan.backend}" if plan else "no model"
         st.caption(f"Worker {worker.pid}: {worker.state.value}, holds {holds}, {format.size(worker.rss_bytes)}")
+
+
+def converted() -> None:
+    """What lies in the conversion cache, and a way to clear it."""
+    found = artifacts.listed(home())
+    if not found:
+        st.caption("None yet. ONNX Runtime, OpenVINO and CTranslate2 convert a model once and keep it here.")
+        return
+    st.dataframe(
+        {
+            "model": [artifact.about for artifact in found],
+            "size, MB": [round(artifact.bytes / 1e6, 1) for artifact in found],
+            "conversion, s": [round(artifact.convert_s, 1) for artifact in found],
+        },
+        hide_index=True,
+        height=min(38 + 35 * len(found), 300),
+    )
+    if st.button(f"Clear {format.size(sum(artifact.bytes for artifact in found))}"):
+        artifacts.clear(home())
+        st.rerun()

@@ -50,7 +50,7 @@ def request_form(busy: bool) -> RunRequest | None:
     with st.form("request", border=False):
         texts = _input()
         search = _settings()
-        request = _limits(RunRequest("", (), search=search))
+        request = _limits(_quantization(RunRequest("", (), search=search)))
         pressed = st.form_submit_button("Queue" if busy else "Run", type="primary", width="stretch")
     if not pressed:
         return None
@@ -156,6 +156,20 @@ def _settings() -> Search:
             "Early stopping", key=state.EARLY, help="Stop as soon as there are as many finished hypotheses as beams."
         )
     return Search(int(beams), int(tokens), exact, float(penalty), early)
+
+
+def _quantization(request: RunRequest) -> RunRequest:
+    with st.expander("Quantization"):
+        keep = st.text_input(
+            "Layers to keep in float32", key=state.KEEP_FLOAT, placeholder="Dense.wo, lm_head",
+            help="Parts of layer names, with commas between. A run's details list the names of its layers.",
+        )  # fmt: skip
+        calibration = st.text_input(
+            "Calibration file", key=state.CALIBRATION, placeholder="the shipped evaluation inputs",
+            help="For static quantization: a .txt, .tsv, .csv or .jsonl on this machine; its first column is used.",
+        )  # fmt: skip
+    parts = tuple(part.strip() for part in keep.split(",") if part.strip())
+    return replace(request, keep_float=parts, calibration=calibration.strip())
 
 
 def _limits(request: RunRequest) -> RunRequest:

@@ -47,21 +47,26 @@ def _stage(specs: list[TechniqueSpec], backend: BackendSpec, device: str) -> Non
         if spec.group:
             groups.setdefault(spec.group, []).append(spec)
             continue
-        reasons = reasons_against(spec, backend, device)
+        reasons, always = reasons_against(spec, backend, device), spec.key in backend.brings
         key = state.technique_key(spec.key)
-        if reasons:
-            st.session_state[key] = False
-        st.toggle(spec.title, key=key, disabled=bool(reasons), on_change=state.forget_preset, help=_about(spec, reasons))
+        if reasons or always:
+            st.session_state[key] = always
+        title = f"{spec.title} (always on here)" if always else spec.title
+        st.toggle(
+            title, key=key, disabled=bool(reasons) or always, on_change=state.forget_preset, help=_about(spec, reasons)
+        )
     for group, members in groups.items():
         against = {spec.key: reasons_against(spec, backend, device) for spec in members}
         options = {spec.key: spec for spec in members if not against[spec.key]}
         key = state.group_key(group)
         if st.session_state.get(key) not in options:
             st.session_state[key] = ""
+        own = next((spec.title for spec in members if spec.key in backend.brings), None)
+        nothing = f"{own} (default here)" if own else _NONE.get(group, "none")
         st.selectbox(
             group.capitalize(),
             ["", *sorted(options)],
-            format_func={"": _NONE.get(group, "none"), **{k: spec.title for k, spec in options.items()}}.__getitem__,
+            format_func={"": nothing, **{k: spec.title for k, spec in options.items()}}.__getitem__,
             key=key,
             disabled=not options,
             on_change=state.forget_preset,

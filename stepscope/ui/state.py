@@ -74,6 +74,7 @@ SOURCE, TEXT, EXAMPLE, COLUMN, PREFIX = "form_source", "form_text", "form_exampl
 BEAMS, NEW_TOKENS, EXACT, PENALTY, EARLY = "form_beams", "form_tokens", "form_exact", "form_penalty", "form_early"
 THREADS, DEVICE, REPETITIONS = "form_threads", "form_device", "form_repetitions"
 MEMORY_LIMIT, TIME_LIMIT = "form_memory_limit", "form_time_limit"
+KEEP_FLOAT, CALIBRATION = "form_keep_float", "form_calibration"
 _FILLED_FROM = "form_filled_from"
 OTHER = "other"  # the model list's last line
 
@@ -148,6 +149,7 @@ def fill(request: RunRequest, listed_models: list[str], origin: str) -> None:
     state[EXACT], state[EARLY] = request.search.exact_tokens, request.search.early_stopping
     state[PENALTY] = request.search.length_penalty
     state[THREADS], state[DEVICE], state[REPETITIONS] = request.threads, request.device, request.repetitions
+    state[KEEP_FLOAT], state[CALIBRATION] = ", ".join(request.keep_float), request.calibration
     state[MEMORY_LIMIT], state[TIME_LIMIT] = request.memory_limit_bytes / 1e9, request.time_limit_s
 
 

@@ -1,13 +1,16 @@
 """Entry of the worker process, and the project's only catch-all: whatever happens becomes one final event.
 
-``python -m stepscope.worker FD``: events go to file descriptor FD, commands come on standard input, and everything that
-libraries print goes to standard error. The end of standard input means that the parent is gone: the process ends.
+``python -m stepscope.worker FD [MODULE,...]``: events go to file descriptor FD, commands come on standard input, and
+everything that libraries print goes to standard error. The modules are imported before the first command is taken. The
+end of standard input means that the parent is gone: the process ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
+import importlib
 import importlib.metadata
 import os
 import queue
@@ -23,7 +26,10 @@ from stepscope.core.errors import StepScopeError, WorkerCrashed, WorkerOutOfMemo
 
 from .stream import EventStream
 
-_PACKAGES = ("torch", "transformers", "numpy", "sentencepiece", "tokenizers")
+_PACKAGES = (
+    "torch", "transformers", "numpy", "sentencepiece", "tokenizers", "onnxruntime", "openvino", "ctranslate2", "tensorrt",
+    "tensorrt-rtx",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -35,7 +41,7 @@ def main() -> None:
     cancelled = threading.Event()
     threading.Thread(target=_listen, args=(inbox, cancelled), name="commands", daemon=True).start()
     begin = perf_counter_ns()
-    runner = _import_runtime(emit)
+    runner = _import_runtime(emit, sys.argv[2].split(",") if len(sys.argv) > 2 else [])
     emit(ev.WorkerReady(perf_counter_ns(), perf_counter_ns() - begin, _rss(), _versions()))
     while True:
         command = inbox.get()
@@ -43,15 +49,21 @@ def main() -> None:
         cancelled.clear()
 
 
-def _import_runtime(emit: object) -> object:
-    """What every run needs, imported before the first one asks, so that a click does not wait for it."""
+def _import_runtime(emit: object, modules: list[str]) -> object:
+    """What every run needs, imported before the first one asks, so that a click does not wait for it.
+
+    Only the backend's own modules: a runtime that needs no torch is not charged with torch's memory.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, logging  # noqa: F401
-    from transformers.models.t5 import modeling_t5  # noqa: F401
+    for name in modules:
+        importlib.import_module(name)
+    if "transformers" in modules:
+        from transformers import AutoModelForSeq2SeqLM, logging  # noqa: F401
+        from transformers.models.t5 import modeling_t5  # noqa: F401
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
     from .phases import Runner
 
     return Runner(emit)  # type: ignore[arg-type]
@@ -107,7 +119,11 @@ def _rss() -> int:
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 if __name__ == "__main__":

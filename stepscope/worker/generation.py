@@ -14,7 +14,7 @@ from stepscope.core.session import Generates, Session, TokenBatch
 from stepscope.decoding.encoder_cache import EncoderCache
 from stepscope.decoding.loop import Cancelled, SearchState, decode
 
-from .models import FolderSource, ShapeSource
+from .models import Source
 from .tokenize import to_batch
 
 Emit = Callable[[ev.Event], None]
@@ -26,7 +26,7 @@ class Generation:
     """All that a repetition needs; equal for every repetition of a run."""
 
     request: RunRequest
-    source: FolderSource | ShapeSource
+    source: Source
     session: Session | Generates
     plan: DecodePlan
     cache: EncoderCache | None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stepscope.core import catalog, models
+from stepscope.core import catalog, inputs, models
 from stepscope.core.errors import Unavailable
 from stepscope.core.plan import DType, LoadPlan
 from stepscope.core.session import LoadReport, SpecialTokens
@@ -20,6 +20,7 @@ from stepscope.core.session import LoadReport, SpecialTokens
 from . import tokenize
 
 SEED = 0
+CALIBRATION_INPUTS, CALIBRATION_TOKENS = 24, 128
 _HUB_FILES = ("*.json", "*.safetensors", "spiece.model", "*.bpe.model", "tokenizer*")
 
 
@@ -31,6 +32,7 @@ class Source(ABC):
 
     revision: str
     directory: Path | None
+    artifact: Path | None = None
     special: SpecialTokens
     random_weights: bool
     tokenizer: tokenize.Tokenizer
@@ -55,6 +57,14 @@ class Source(ABC):
         if plan.device != "cpu":
             model = model.to(plan.device)
         return model, torch_report(model)
+
+    def calibration_ids(self, plan: LoadPlan) -> list[list[int]]:
+        """Of at most 24 inputs, evenly spread over the file, at most 128 tokens each."""
+        file = Path(plan.calibration).expanduser() if plan.calibration else models.ROOT / "en-de-small" / "eval.tsv"
+        texts = inputs.first_column(file)
+        chosen = texts[:: max(1, len(texts) // CALIBRATION_INPUTS)][:CALIBRATION_INPUTS]
+        prefix = models.default_prefix(plan.model)
+        return [ids[:CALIBRATION_TOKENS] for ids in self.tokenizer.encode([prefix + text for text in chosen])]
 
     @abstractmethod
     def _build(self, dtype: Any, attention: str) -> Any:
@@ -90,7 +100,9 @@ class ShapeSource(Source):
         super().__init__(None, config)
         self.revision = hashlib.sha256(json.dumps([config, SEED], sort_keys=True).encode()).hexdigest()[:16]
         bytes_only = shape.tokenizer == "bytes"
-        self.tokenizer = tokenize.byte_level() if bytes_only else tokenize.WordTokenizer(config["vocab_size"], self.special)
+        self.tokenizer = (
+            tokenize.ByteTokenizer() if bytes_only else tokenize.WordTokenizer(config["vocab_size"], self.special)
+        )
 
     def _build(self, dtype: Any, attention: str) -> Any:
         import torch
@@ -128,7 +140,7 @@ def _fill(model: Any, config: Any) -> None:
                 parameter.fill_(1.0)  # layer norms
 
 
-def open_source(key: str, progress: Callable[[str], None]) -> FolderSource | ShapeSource:
+def open_source(key: str, progress: Callable[[str], None]) -> Source:
     """Raises RequestError for a key that names nothing, Unavailable when its model is not here or cannot be read."""
     parsed = models.parse(key)
     if parsed.kind is models.ModelKind.RANDOM:

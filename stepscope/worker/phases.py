@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter_ns
 
-from stepscope.core import catalog
 from stepscope.core import events as ev
 from stepscope.core.compatibility import resolve
 from stepscope.core.errors import WorkerProtocolError
@@ -17,9 +16,9 @@ from stepscope.core.request import RunRequest
 from stepscope.core.session import Generates, Session
 from stepscope.decoding.encoder_cache import EncoderCache
 
-from . import probe
+from . import opening, probe
 from .generation import Generation, generate_once
-from .models import FolderSource, ShapeSource, open_source
+from .models import Source, open_source
 
 Emit = Callable[[ev.Event], None]
 
@@ -29,7 +28,7 @@ class Held:
     """What this process holds for its whole life."""
 
     plan: LoadPlan
-    source: FolderSource | ShapeSource
+    source: Source
     session: Session | Generates
     cache: EncoderCache | None = None
 
@@ -73,16 +72,19 @@ class Runner:
             self._emit(ev.EncoderCacheUsed(cache.hits, cache.misses, cache.held_bytes, cache.limit_bytes))
 
     def _load(self, plan: LoadPlan, decode_plan: DecodePlan) -> Held:
-        warm = self._held is not None
         baseline = probe.rss_bytes()
-        with self._phase(ev.Phase.LOAD):
-            if self._held is None:
-                source = open_source(plan.model, self._progress)
-                self._tell_plan(plan, decode_plan, source, warm)
-                session = catalog.backend_module(plan.backend).open_session(plan, source, self._progress)
-                self._held = Held(plan, source, session)
-            else:
-                self._tell_plan(plan, decode_plan, self._held.source, warm)
+        if self._held is None:
+            converts = opening.converts(plan)
+            if converts:
+                with self._phase(ev.Phase.CONVERT):
+                    source = self._open(plan, decode_plan)
+                    self._emit(opening.make_artifact(plan, source, self._progress))
+            with self._phase(ev.Phase.LOAD):
+                source = source if converts else self._open(plan, decode_plan)
+                self._held = Held(plan, source, opening.open_session(plan, source, self._progress))
+        else:
+            with self._phase(ev.Phase.LOAD):
+                self._tell_plan(plan, decode_plan, self._held.source, warm=True)
         report = self._held.session.report
         self._emit(
             ev.ModelLoaded(
@@ -98,7 +100,12 @@ class Runner:
         )
         return self._held
 
-    def _tell_plan(self, plan: LoadPlan, decode: DecodePlan, source: FolderSource | ShapeSource, warm: bool) -> None:
+    def _open(self, plan: LoadPlan, decode: DecodePlan) -> Source:
+        source = open_source(plan.model, self._progress)
+        self._tell_plan(plan, decode, source, warm=False)
+        return source
+
+    def _tell_plan(self, plan: LoadPlan, decode: DecodePlan, source: Source, *, warm: bool) -> None:
         self._emit(ev.PlanResolved(plan, decode, source.revision, source.random_weights, warm))
 
     def _cache(self, held: Held, plan: DecodePlan) -> EncoderCache | None:

@@ -62,25 +62,47 @@ class WordTokenizer:
         return " ".join(f"⟨{token}⟩" for token in ids if token != self._special.eos)
 
 
-def pretrained(directory: Path) -> PretrainedTokenizer:
-    """The folder's own tokenizer. Raises Unavailable when it cannot be read."""
-    from transformers import AutoTokenizer, ByT5Tokenizer
+class FastTokenizer:
+    """A tokenizer.json, read by the tokenizers library alone: transformers would import torch with it."""
 
-    # AutoTokenizer goes by the model's type, and there are mT5 and UMT5 models on bytes
-    loader = ByT5Tokenizer if is_byte_level(directory) else AutoTokenizer
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(file))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+class ByteTokenizer:
+    """ByT5's: UTF-8 bytes after three special tokens; ids beyond the bytes are sentinels and have no text."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[byte + 3 for byte in text.encode("utf-8", "replace")] + [1] for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(token - 3 for token in ids if 3 <= token < 259).decode("utf-8", errors="ignore")
+
+
+def pretrained(directory: Path) -> Tokenizer:
+    """The folder's own tokenizer. Raises Unavailable when it cannot be read."""
+    if is_byte_level(directory):  # by itself: AutoTokenizer goes by the model's type, and there are mT5 models on bytes
+        return ByteTokenizer()
     try:
-        return PretrainedTokenizer(loader.from_pretrained(directory, local_files_only=True, trust_remote_code=False))
-    except Exception as error:  # transformers raises many types for a broken tokenizer
+        if (directory / "tokenizer.json").exists():
+            return FastTokenizer(directory / "tokenizer.json")
+        from transformers import AutoTokenizer
+
+        return PretrainedTokenizer(AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False))
+    except Exception as error:  # these libraries raise many types for a broken tokenizer
         raise Unavailable(
             f"The tokenizer in {directory} cannot be read: {error}", "Copy the model's tokenizer files again."
         ) from error
-
-
-def byte_level() -> PretrainedTokenizer:
-    """ByT5's tokenizer: bytes and three special tokens, so it needs no files."""
-    from transformers import ByT5Tokenizer
-
-    return PretrainedTokenizer(ByT5Tokenizer())
 
 
 def to_batch(rows: Sequence[Sequence[int]], pad: int, max_new_tokens: int) -> TokenBatch:

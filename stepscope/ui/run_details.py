@@ -1,0 +1,52 @@
+"""Says in a table what a run was: how it was seen, what was converted and quantized, on what it ran."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from stepscope.core.plan import Quantization
+from stepscope.core.result import RunResult
+from stepscope.runs.store import RunRow
+
+from . import format
+
+_INTEGER_DOT = {"avx512_vnni", "avx_vnni", "dotprod", "amx_int8"}
+
+
+def int8_warning(row: RunRow, result: RunResult) -> str:
+    """Why int8 may not pay on the machine of this run, empty where it can."""
+    plan = result.load_plan
+    if plan is None or plan.quantization is Quantization.NONE or plan.device != "cpu":
+        return ""
+    if _INTEGER_DOT & set(row.machine.get("isa", ())):
+        return ""
+    return (
+        "This processor has no integer dot products (VNNI, AMX): quantized weights save memory here, "
+        "but the products themselves are not faster than float32's."
+    )
+
+
+def show(row: RunRow, result: RunResult) -> None:
+    facts = {
+        "observed by": row.observed_by.value,
+        "input tokens": ", ".join(map(str, result.input_lengths)) or format.NONE,
+        "worker": "warm: the model was loaded already" if result.warm else "fresh",
+        "parameters": f"{result.model.parameters:,}" if result.model else format.NONE,
+        "model revision": result.revision or format.NONE,
+        "processor": str(row.machine.get("processor", "")),
+        "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),
+    }
+    if (cache := result.encoder_cache) is not None:
+        seen = cache.hits + cache.misses
+        facts["encoder cache"] = (
+            f"{cache.hits} of {seen} inputs found ({format.share(cache.hits / seen if seen else 0)}), "
+            f"{format.size(cache.held_bytes)} of {format.size(cache.limit_bytes)} held"
+        )
+    if (converted := result.converted) is not None:
+        found = "found in the cache" if converted.hit else "made for this run"
+        facts["converted model"] = f"{format.size(converted.size_bytes)} on disk, {found} ({converted.digest})"
+    if (model := result.model) is not None and model.quantized:
+        facts["weights"] = f"{format.size(model.weight_bytes)}; in float32 they would be {format.size(4 * model.parameters)}"
+        facts["quantized layers"] = f"{len(model.quantized)}: {', '.join(model.quantized)}"
+        facts["layers kept"] = ", ".join(model.kept) or "none"
+    st.table({"": list(facts), "value": list(facts.values())})
