@@ -54,7 +54,7 @@ def test_a_folder_is_run_naive_and_its_document_is_all_that_is_printed(home: Pat
         assert len(each["step_ns"]) == 5 and len(each["token_ids"][0]) == 5 and each["total_ns"] > sum(each["step_ns"])
     assert written["agreement"]["equal_share"] == 1.0 and written["agreement"]["first_difference_step"] is None
     assert written["memory"]["peak_rss_bytes"] > written["memory"]["baseline_rss_bytes"] > 0
-    assert "load" in err, "progress belongs on standard error"
+    assert "start" in err, "progress belongs on standard error"
     status, out, _ = run(home, "show", written["run_id"], "--json")
     assert status == 0 and json.loads(out) == written
     status, out, _ = run(home, "history", "--search", written["run_id"])

@@ -16,8 +16,8 @@ SPEC = BackendSpec(
     title="ONNX Runtime",
     summary=(
         "An export made for the decode step: fused query, key and value projections, top-k inside the graph, embedding "
-        "rows looked up on the host, caches passed from step to step as they lie. The encoder hands over the cross-attention keys "
-        "and values of all layers. No torch in the process."
+        "rows looked up on the host, caches passed from step to step as they lie. The encoder hands over the "
+        "cross-attention keys and values of all layers. No torch in the process."
     ),
     honours=frozenset(
         {

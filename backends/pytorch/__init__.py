@@ -28,6 +28,8 @@ SPEC = BackendSpec(
             "beam_vectorized",
             "beam_lazy_reorder",
             "drop_finished_rows",
+            "torch_compile",
+            "cuda_graphs",
         }
     ),
     packages=(Package("torch", _INSTALL), Package("transformers", _INSTALL)),
@@ -37,7 +39,11 @@ SPEC = BackendSpec(
 
 
 def open_session(plan: LoadPlan, source: ModelSource, progress: Callable[[str], None]) -> Session:
+    model, report = source.torch_model(plan)
+    if plan.compiled:
+        from .compiled import CompiledSession
+
+        return CompiledSession(model, report, plan)
     from .session import TorchSession
 
-    model, report = source.torch_model(plan)
     return TorchSession(model, report, plan)

@@ -89,7 +89,24 @@ class Weights:
 def take_apart(model: Any) -> Weights:
     """model: a transformers T5, MT5 or UMT5 ForConditionalGeneration in float32."""
     config = model.config
-    dimensions = Dimensions(
+    dimensions = dimensions_of(config)
+    scale = config.d_model**-0.5 if scales_output(config) else 1.0
+    embedding = _array(model.shared)
+    tied = model.lm_head.weight.data_ptr() == model.shared.weight.data_ptr()
+    return Weights(
+        dimensions,
+        embedding,
+        _stack(model.encoder),
+        _array(model.encoder.final_layer_norm),
+        _stack(model.decoder),
+        _array(model.decoder.final_layer_norm) * np.float32(scale),
+        embedding if tied else _array(model.lm_head),
+    )
+
+
+def dimensions_of(config: Any) -> Dimensions:
+    """config: of the family's transformers class."""
+    return Dimensions(
         vocabulary=config.vocab_size,
         width=config.d_model,
         heads=config.num_heads,
@@ -102,18 +119,6 @@ def take_apart(model: Any) -> Weights:
         epsilon=config.layer_norm_epsilon,
         buckets=config.relative_attention_num_buckets,
         max_distance=config.relative_attention_max_distance,
-    )
-    scale = config.d_model**-0.5 if scales_output(config) else 1.0
-    embedding = _array(model.shared)
-    tied = model.lm_head.weight.data_ptr() == model.shared.weight.data_ptr()
-    return Weights(
-        dimensions,
-        embedding,
-        _stack(model.encoder),
-        _array(model.encoder.final_layer_norm),
-        _stack(model.decoder),
-        _array(model.decoder.final_layer_norm) * np.float32(scale),
-        embedding if tied else _array(model.lm_head),
     )
 
 

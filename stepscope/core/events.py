@@ -68,6 +68,14 @@ class Converted:
 
 
 @dataclass(frozen=True, slots=True)
+class Compiled:
+    """Graphs compiled before the run's repetitions, and again during them."""
+
+    graphs: int
+    recompiles: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelLoaded:
     weight_bytes: int
     parameters: int
@@ -213,7 +221,7 @@ class RunFailed:
 
 
 Event: TypeAlias = (
-    WorkerReady | PhaseBegan | PhaseEnded | Progress | PlanResolved | Converted | ModelLoaded | InputsTokenized
+    WorkerReady | PhaseBegan | PhaseEnded | Progress | PlanResolved | Converted | Compiled | ModelLoaded | InputsTokenized
     | RepetitionBegan | Encoded | StepDone | TextSoFar | RepetitionDone | EncoderCacheUsed | MemorySampled
     | MemoryPeak | Agreement | AgreementUnknown | RunFinished | RunCancelled | RunFailed
 )  # fmt: skip

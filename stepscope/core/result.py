@@ -51,6 +51,7 @@ class RunResult:
     phases: list[PhaseTime] = field(default_factory=list)
     progress: str = ""
     converted: ev.Converted | None = None
+    compiled: ev.Compiled | None = None
     model: ev.ModelLoaded | None = None
     input_lengths: tuple[int, ...] = ()
     live_start_ns: int | None = None
@@ -88,6 +89,8 @@ class RunResult:
                 self.revision, self.random_weights, self.warm = event.revision, event.random_weights, event.warm
             case ev.Converted():
                 self.converted = event
+            case ev.Compiled():
+                self.compiled = event
             case ev.ModelLoaded():
                 self.model = event
             case ev.InputsTokenized():

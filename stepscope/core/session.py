@@ -93,6 +93,19 @@ class ReusesEncoding(Protocol):
         ...
 
 
+@runtime_checkable
+class Compiles(Protocol):
+    """Capability: steps are compiled for their shapes, which takes a phase of its own (technique ``torch_compile``)."""
+
+    def compile(self, batch: TokenBatch, num_beams: int) -> None:
+        """Compiles what this batch and number of beams need, by running it once."""
+        ...
+
+    def graphs(self) -> int:
+        """How many graphs have been compiled so far; more after a run than before it are recompiles."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """What a runtime that owns its loop returns: per input the new token ids, end of sequence included.

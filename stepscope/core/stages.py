@@ -11,6 +11,7 @@ class Phase(StrEnum):
     START = "start"  # the worker process starts and imports its runtime (zero when it was warm or blank)
     CONVERT = "convert"
     LOAD = "load"
+    COMPILE = "compile"  # steps are compiled for this run's shapes
     LIVE = "live"  # the repetition that a person watches: streamed, memory sampled, never scored
     WARMUP = "warmup"
     SCORED = "scored"  # silent repetitions that are reported

@@ -56,6 +56,7 @@ def document(row: RunRow, result: RunResult) -> dict[str, Any]:
             "weight_bytes": model.weight_bytes if model else None,
         },
         "converted": to_json(result.converted),
+        "compiled": to_json(result.compiled),
         "quantized": list(model.quantized) if model else [],
         "kept": list(model.kept) if model else [],
         "encoder_cache": to_json(result.encoder_cache),

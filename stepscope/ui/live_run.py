@@ -28,7 +28,8 @@ _STATUS_COLOUR: dict[ev.RunStatus, Literal["gray", "blue", "green", "red", "oran
     ev.RunStatus.FAILED: "red", ev.RunStatus.CANCELLED: "orange", ev.RunStatus.INTERRUPTED: "orange",
 }  # fmt: skip
 _PHASE_COLOUR = {
-    ev.Phase.START: "#6B7A90", ev.Phase.CONVERT: "#A0694B", ev.Phase.LOAD: "#B98510", ev.Phase.LIVE: "#1F83C4",
+    ev.Phase.START: "#6B7A90", ev.Phase.CONVERT: "#A0694B", ev.Phase.COMPILE: "#8A8F2A",
+    ev.Phase.LOAD: "#B98510", ev.Phase.LIVE: "#1F83C4",
     ev.Phase.WARMUP: "#7F6BC4", ev.Phase.SCORED: "#0FA27A", ev.Phase.REFERENCE: "#C2649A",
 }  # fmt: skip
 

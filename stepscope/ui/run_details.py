@@ -45,6 +45,8 @@ def show(row: RunRow, result: RunResult) -> None:
     if (converted := result.converted) is not None:
         found = "found in the cache" if converted.hit else "made for this run"
         facts["converted model"] = f"{format.size(converted.size_bytes)} on disk, {found} ({converted.digest})"
+    if (compiled := result.compiled) is not None:
+        facts["compiled"] = f"{compiled.graphs} graphs before the repetitions, {compiled.recompiles} again during them"
     if (model := result.model) is not None and model.quantized:
         facts["weights"] = f"{format.size(model.weight_bytes)}; in float32 they would be {format.size(4 * model.parameters)}"
         facts["quantized layers"] = f"{len(model.quantized)}: {', '.join(model.quantized)}"

@@ -31,6 +31,10 @@ class Generation:
     plan: DecodePlan
     cache: EncoderCache | None
 
+    def batch(self) -> TokenBatch:
+        rows = self.source.tokenizer.encode(self.request.texts)
+        return to_batch(rows, self.source.special.pad, self.plan.search.max_new_tokens)
+
 
 class LiveWatcher:
     """Streams the live repetition: each step, and the text so far."""

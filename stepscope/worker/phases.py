@@ -13,7 +13,7 @@ from stepscope.core.compatibility import resolve
 from stepscope.core.errors import WorkerProtocolError
 from stepscope.core.plan import DecodePlan, LoadPlan
 from stepscope.core.request import RunRequest
-from stepscope.core.session import Generates, Session
+from stepscope.core.session import Compiles, Generates, Session
 from stepscope.decoding.encoder_cache import EncoderCache
 
 from . import opening, probe
@@ -51,6 +51,7 @@ class Runner:
         if peak_told:
             probe.reset_peak()
         generation = Generation(request, held.source, held.session, decode_plan, self._cache(held, decode_plan))
+        compiled = self._compile(generation)
         with self._phase(ev.Phase.LIVE):
             self._repeat(generation, 0, ev.RepetitionKind.LIVE, cancelled)
         peak = probe.peak_rss_bytes()
@@ -68,6 +69,8 @@ class Runner:
             ]
         for repetition in done:
             self._emit(repetition)
+        if isinstance(held.session, Compiles):
+            self._emit(ev.Compiled(compiled, held.session.graphs() - compiled))
         if (cache := generation.cache) is not None:
             self._emit(ev.EncoderCacheUsed(cache.hits, cache.misses, cache.held_bytes, cache.limit_bytes))
 
@@ -99,6 +102,16 @@ class Runner:
             )
         )
         return self._held
+
+    def _compile(self, generation: Generation) -> int:
+        """Graphs compiled so far."""
+        session = generation.session
+        if not isinstance(session, Compiles):
+            return 0
+        with self._phase(ev.Phase.COMPILE):
+            self._progress("Compiling the decode step for these shapes")
+            session.compile(generation.batch(), generation.plan.search.num_beams)
+        return session.graphs()
 
     def _open(self, plan: LoadPlan, decode: DecodePlan) -> Source:
         source = open_source(plan.model, self._progress)

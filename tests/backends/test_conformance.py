@@ -13,7 +13,9 @@ import pytest
 from stepscope.core import catalog
 from stepscope.core import events as ev
 from stepscope.core.compatibility import resolve, stack_reasons
+from stepscope.core.errors import StepScopeError, Unavailable
 from stepscope.core.request import RunRequest, Search
+from stepscope.core.session import LoadReport
 from stepscope.decoding.encoder_cache import EncoderCache
 from stepscope.worker import convert, opening
 from stepscope.worker.generation import Generation, generate_once
@@ -31,8 +33,15 @@ SEARCHES = {
     "beams 3 exactly": Search(num_beams=3, max_new_tokens=9, exact_tokens=True),
     "beams 16": Search(num_beams=16, max_new_tokens=8),
 }
+CALIBRATION = Path(__file__).resolve().parents[2] / "models" / "en-de-small" / "eval.tsv"
+BEAMS = ("beam_vectorized",)
 REFERENCE = ("cross_kv_cache", "self_kv_cache")
-EXACT = [key for key, entry in sorted(catalog.techniques().items()) if entry.spec is not None and entry.spec.exact]
+# what compiles takes tens of seconds for every shape: test_compiled_steps has a few
+EXACT = [
+    key
+    for key, entry in sorted(catalog.techniques().items())
+    if entry.spec is not None and entry.spec.exact and "compiled" not in entry.spec.sets
+]
 
 
 @pytest.fixture(
@@ -125,3 +134,51 @@ def test_inexact_techniques_run_and_change_the_weights(tmp_path: Path, technique
     assert small.weight_bytes < 0.7 * full.weight_bytes
     assert bool(small.quantized) == (technique == "int8_dynamic")
     assert all(len(row) > 0 for row in tokens(request))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of parts of torch
+@pytest.mark.parametrize("family", ["t5", "umt5"])
+def test_compiled_steps_give_the_reference_tokens(tmp_path: Path, family: str) -> None:
+    folder = tiny.build(tmp_path / family, family, 1)
+    for name in ("greedy", "beams 3"):
+        search = SEARCHES[name]
+        request = RunRequest(str(folder), INPUTS, "pytorch", ("torch_compile", *REFERENCE, *BEAMS), search=search)
+        assert tokens(request) == reference(folder, search, INPUTS), name
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "ctranslate2"])
+def test_every_weight_type_of_a_runtime_runs_and_shrinks_the_weights(tmp_path: Path, backend: str) -> None:
+    folder = tiny.build(tmp_path / "flan", "flan")
+    plain = report(RunRequest(str(folder), INPUTS, backend, search=SEARCHES["greedy"]))
+    kinds = [key for key in catalog.backend(backend).honours if catalog.technique(key).group == "weights"]
+    assert kinds
+    for kind in kinds:
+        request = RunRequest(str(folder), INPUTS, backend, (kind,), search=SEARCHES["greedy"], calibration=str(CALIBRATION))
+        try:
+            found = report(request)
+        except Unavailable:  # this processor cannot compute in that type
+            continue
+        assert found.weight_bytes < 0.8 * plain.weight_bytes, kind
+        if "quantization" in catalog.technique(kind).sets and backend != "ctranslate2":
+            assert "lm_head" in found.quantized and not found.kept
+            kept = report(replace(request, keep_float=("lm_head", "Dense.wo")))
+            assert {name.split(".")[-1] for name in kept.kept} == {"lm_head", "wo"}
+
+
+def test_keeping_an_unknown_layer_is_refused(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path / "t5", "t5")
+    request = RunRequest(str(folder), INPUTS, "onnxruntime", ("int8_dynamic",), keep_float=("no such layer",))
+    with pytest.raises(StepScopeError, match="no such layer"):
+        report(request)
+
+
+def report(request: RunRequest) -> LoadReport:
+    """What one loading and one generation of a request held."""
+    load_plan, decode_plan = resolve(request)
+    source = open_source(request.model, lambda message: None)
+    opening.make_artifact(load_plan, source, lambda message: None, convert.in_process)
+    session = opening.open_session(load_plan, source, lambda message: None)
+    generation = Generation(request, source, session, decode_plan, None)
+    assert all(generate_once(generation, 0, ev.RepetitionKind.SCORED, threading.Event(), None).token_ids)
+    session.close()
+    return session.report
