@@ -24,6 +24,7 @@ SPEC = BackendSpec(
             "encoder_cache",
             "sdpa",
             "bf16",
+            "fp16",
             "beam_naive",
             "beam_vectorized",
             "beam_lazy_reorder",

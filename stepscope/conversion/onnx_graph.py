@@ -26,7 +26,9 @@ ENCODER, DECODER, EMBEDDING, DATA = "encoder.onnx", "decoder.onnx", "embedding.n
 
 @dataclass(slots=True)
 class _Graph:
-    """Collects nodes; every method returns the name of what it adds."""
+    """Collects nodes; every method returns the name of what it adds. kind: type of weights, caches and hidden states."""
+
+    kind: Any = np.float32
 
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -52,6 +54,15 @@ class _Graph:
     def ints(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
+    def real(self, value: float | NDArray[Any], name: str = "") -> str:
+        return self.constant(np.asarray(value, np.float32).astype(self.kind), name)
+
+    def cast(self, x: str, kind: Any) -> str:
+        """x is of the other type, if there are two."""
+        from onnx import helper
+
+        return x if self.kind == np.float32 else str(self.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(kind))))
+
     def input(self, name: str, kind: type, *shape: int | str) -> str:
         self.inputs.append(self._value(name, kind, shape))
         return name
@@ -74,14 +85,15 @@ class _Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
     def norm(self, x: str, weight: NDArray[Any], epsilon: float, name: str) -> str:
-        """T5's layer norm: no mean, no bias; written out as runtimes fuse it."""
+        """T5's layer norm: no mean, no bias, in float32; written out as runtimes fuse it."""
+        x = self.cast(x, np.float32)
         square = self.add("Pow", x, self.constant(np.array(2, np.float32)))
         mean = self.add("ReduceMean", square, axes=[-1], keepdims=1)
         root = self.add("Sqrt", self.add("Add", mean, self.constant(np.array(epsilon, np.float32))))
-        return str(self.add("Mul", self.add("Div", x, root), self.constant(weight, f"{name}.weight")))
+        return self.cast(self.add("Mul", self.add("Div", x, root), self.constant(weight, f"{name}.weight")), self.kind)
 
     def linear(self, x: str, weight: NDArray[Any], name: str) -> str:
-        return str(self.add("MatMul", x, self.constant(weight, f"{name}.weight"), name=name))
+        return str(self.add("MatMul", x, self.real(weight, f"{name}.weight"), name=name))
 
     def heads(self, x: str, d: Dimensions) -> str:
         """[rows, length, inner] -> [rows, heads, length, size]"""
@@ -108,30 +120,30 @@ class _Graph:
             return str(self.add("Relu", x))
         if kind in ("silu", "swish"):
             return str(self.add("Mul", x, self.add("Sigmoid", x)))
-        one, half = self.constant(np.array(1, np.float32)), self.constant(np.array(0.5, np.float32))
+        one, half = self.real(1), self.real(0.5)
         if kind == "gelu":
-            inner = self.add("Erf", self.add("Div", x, self.constant(np.array(np.sqrt(2), np.float32))))
+            inner = self.add("Erf", self.add("Div", x, self.real(np.sqrt(2))))
         elif kind == "gelu_new":
             cube = self.add("Mul", x, self.add("Mul", x, x))
-            term = self.add("Add", x, self.add("Mul", cube, self.constant(np.array(0.044715, np.float32))))
-            inner = self.add("Tanh", self.add("Mul", term, self.constant(np.array(np.sqrt(2 / np.pi), np.float32))))
+            term = self.add("Add", x, self.add("Mul", cube, self.real(0.044715)))
+            inner = self.add("Tanh", self.add("Mul", term, self.real(np.sqrt(2 / np.pi))))
         else:
             raise ValueError(f"The activation {kind!r} has no ONNX form here.")
         return str(self.add("Mul", self.add("Mul", x, half), self.add("Add", inner, one)))
 
     def position_bias(self, layer: Layer, buckets: str, axes: tuple[int, ...]) -> str:
         """The heads' values of these buckets, [1, heads, ...] after the missing axes."""
-        gathered = self.add("Gather", self.constant(np.ascontiguousarray(layer.bias.T)), buckets, axis=1)
+        gathered = self.add("Gather", self.real(layer.bias.T), buckets, axis=1)
         return str(self.add("Unsqueeze", gathered, self.ints(*axes)))
 
 
-def encoder(weights: Weights) -> Any:
+def encoder(weights: Weights, kind: Any = np.float32) -> Any:
     """x [rows, length, width], buckets [length, length] int64, mask [rows, 1, 1, length] (0, or -inf at padding) ->
     cross_k_L [rows, heads, size, length] and cross_v_L [rows, heads, length, size] for each decoder layer L."""
-    d, g = weights.dimensions, _Graph()
-    x = g.input("x", np.float32, "rows", "length", d.width)
+    d, g = weights.dimensions, _Graph(kind)
+    x = g.cast(g.input("x", np.float32, "rows", "length", d.width), kind)
     buckets = g.input("buckets", np.int64, "length", "length")
-    mask = g.input("mask", np.float32, "rows", 1, 1, "length")
+    mask = g.cast(g.input("mask", np.float32, "rows", 1, 1, "length"), kind)
     bias, of = "", None
     for at, layer in enumerate(weights.encoder):
         name = f"encoder.block.{at}"
@@ -148,25 +160,26 @@ def encoder(weights: Weights) -> Any:
         kv = g.linear(x, layer.cross_kv, f"decoder.block.{at}.EncDecAttention.kv")
         k, v = g.add("Split", kv, g.ints(d.inner, d.inner), outputs=2, axis=-1)
         k = g.add("Transpose", g.add("Reshape", k, g.ints(0, 0, d.heads, d.size)), perm=[0, 2, 3, 1])
-        g.output(k, f"cross_k_{at}", np.float32, "rows", d.heads, d.size, "length")
-        g.output(g.heads(v, d), f"cross_v_{at}", np.float32, "rows", d.heads, "length", d.size)
+        g.output(k, f"cross_k_{at}", kind, "rows", d.heads, d.size, "length")
+        g.output(g.heads(v, d), f"cross_v_{at}", kind, "rows", d.heads, "length", d.size)
     return g.model("encoder")
 
 
-def decoder(weights: Weights, *, gather: bool = False) -> Any:
+def decoder(weights: Weights, *, gather: bool = False, kind: Any = np.float32, k: int | None = None) -> Any:
     """x [inputs, beams, width] embedded tokens, buckets [slots + beams] int64, mask [inputs, 1, beams, slots + beams],
     cross_mask [inputs, 1, 1, length], k [1] int64, past_k_L and past_v_L [inputs, heads, slots, size], cross_k_L and
     cross_v_L as the encoder gives them -> ids and log_probs [inputs, beams, k], present_k_L, present_v_L (slots + beams).
 
+    k: the number of candidates as a constant instead of an input. kind: as above; x, masks and log_probs stay float32.
     gather: one more input, parents [inputs] int64, by which the past is gathered along its first axis; each row is then an
     input of its own for the self-attention, while cross-attention keeps [cross rows, beams].
     """
-    d, g = weights.dimensions, _Graph()
-    x = g.input("x", np.float32, "inputs", "beams", d.width)
+    d, g = weights.dimensions, _Graph(kind)
+    x = g.cast(g.input("x", np.float32, "inputs", "beams", d.width), kind)
     buckets = g.input("buckets", np.int64, "now")
-    mask = g.input("mask", np.float32, "inputs", 1, "beams", "now")
-    cross_mask = g.input("cross_mask", np.float32, "cross", 1, 1, "length")
-    k_best = g.input("k", np.int64, 1)
+    mask = g.cast(g.input("mask", np.float32, "inputs", 1, "beams", "now"), kind)
+    cross_mask = g.cast(g.input("cross_mask", np.float32, "cross", 1, 1, "length"), kind)
+    k_best = g.input("k", np.int64, 1) if k is None else g.ints(k)
     parents = g.input("parents", np.int64, "inputs") if gather else ""
     cross_rows = g.add("Shape", cross_mask, start=0, end=1)
     grouped = g.add("Concat", cross_rows, g.ints(-1, d.heads, d.size), axis=0)
@@ -178,27 +191,27 @@ def decoder(weights: Weights, *, gather: bool = False) -> Any:
         if layer.bias is not of:
             bias, of = g.add("Add", g.position_bias(layer, buckets, (0, 2)), mask), layer.bias
         qkv = g.linear(g.norm(x, layer.norm, d.epsilon, f"{name}.norm"), layer.qkv, f"{name}.SelfAttention.qkv")
-        q, k, v = (g.heads(part, d) for part in g.add("Split", qkv, g.ints(*[d.inner] * 3), outputs=3, axis=-1))
+        q, key, value = (g.heads(part, d) for part in g.add("Split", qkv, g.ints(*[d.inner] * 3), outputs=3, axis=-1))
         now = []
-        for what, new in (("k", k), ("v", v)):
-            past = g.input(f"past_{what}_{at}", np.float32, "old" if gather else "inputs", d.heads, "slots", d.size)
+        for what, new in (("k", key), ("v", value)):
+            past = g.input(f"past_{what}_{at}", kind, "old" if gather else "inputs", d.heads, "slots", d.size)
             past = g.add("Gather", past, parents, axis=0) if gather else past
             now.append(g.add("Concat", past, new, axis=2))
-            g.output(now[-1], f"present_{what}_{at}", np.float32, "inputs", d.heads, "now", d.size)
+            g.output(now[-1], f"present_{what}_{at}", kind, "inputs", d.heads, "now", d.size)
         out = g.attend(q, g.add("Transpose", now[0], perm=[0, 1, 3, 2]), now[1], bias)
         x = g.add("Add", x, g.linear(g.merged(out, d), layer.o, f"{name}.SelfAttention.o"))
         q = g.linear(
             g.norm(x, layer.cross_norm, d.epsilon, f"{name}.cross_norm"), layer.cross_q, f"{name}.EncDecAttention.q"
         )
         q = g.add("Transpose", g.add("Reshape", q, grouped), perm=[0, 2, 1, 3])
-        cross_k = g.input(f"cross_k_{at}", np.float32, "cross", d.heads, d.size, "length")
-        cross_v = g.input(f"cross_v_{at}", np.float32, "cross", d.heads, "length", d.size)
+        cross_k = g.input(f"cross_k_{at}", kind, "cross", d.heads, d.size, "length")
+        cross_v = g.input(f"cross_v_{at}", kind, "cross", d.heads, "length", d.size)
         out = g.add("Transpose", g.attend(q, cross_k, cross_v, cross_mask), perm=[0, 2, 1, 3])
         out = g.linear(g.add("Reshape", out, flat), layer.cross_o, f"{name}.EncDecAttention.o")
         x = g.add("Add", x, out)
         x = g.add("Add", x, g.dense(g.norm(x, layer.ff_norm, d.epsilon, f"{name}.ff_norm"), layer, d, f"{name}.Dense"))
     x = g.norm(x, weights.decoder_norm, d.epsilon, "decoder.final_norm")
-    logits = g.linear(x, np.ascontiguousarray(weights.head.T), "lm_head")
+    logits = g.cast(g.linear(x, np.ascontiguousarray(weights.head.T), "lm_head"), np.float32)
     best, ids = g.add("TopK", logits, k_best, outputs=2, axis=-1)
     peak = g.add("ReduceMax", logits, axes=[-1], keepdims=1)
     total = g.add("ReduceSum", g.add("Exp", g.add("Sub", logits, peak)), g.ints(-1), keepdims=1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import importlib.util
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def _walk(package: str, cls: type[Spec]) -> dict[str, Entry[Spec]]:
 
 def missing_packages(spec: BackendSpec) -> str:
     """Why a backend's packages are not here, with the line that installs them; empty when they are."""
-    missing = [package for package in spec.packages if importlib.util.find_spec(package.module) is None]
+    missing = [package for package in spec.packages if not package.found()]
     return " ".join(f"{package.module} is not installed: {package.install}" for package in missing)
 
 

@@ -5,6 +5,7 @@ To add a backend or a technique is one new file with a module-level ``SPEC``; se
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -28,12 +29,17 @@ class ObservedBy(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Package:
     """An importable module that a backend needs, and the line that installs it. preload: a session needs it (else only
-    the conversion does)."""
+    the conversion does). instead: modules of which any will do as well."""
 
     module: str
     install: str
     preload: bool = True
     distribution: str = ""  # the name under which it is installed, where that differs
+    instead: tuple[str, ...] = ()
+
+    def found(self) -> str:
+        """The module that is here, empty when none is."""
+        return next((name for name in (self.module, *self.instead) if importlib.util.find_spec(name) is not None), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,4 +178,4 @@ class WorkerPool:
 
 def runtime_modules(backend: str) -> tuple[str, ...]:
     """What a worker of this backend imports: nothing more, so that its memory is its own."""
-    return tuple(package.module for package in catalog.backend(backend).packages if package.preload)
+    return tuple(package.found() for package in catalog.backend(backend).packages if package.preload)

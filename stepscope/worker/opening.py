@@ -57,10 +57,7 @@ def make_artifact(
 
 
 def _versions(module: ModuleType) -> dict[str, Any]:
-    return {
-        package.module: importlib.metadata.version(package.distribution or package.module)
-        for package in module.SPEC.packages
-    }
+    return {p.found(): importlib.metadata.version(p.distribution or p.found()) for p in module.SPEC.packages}
 
 
 def _stamp(file: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,13 @@ from stepscope.core import catalog
 from stepscope.core import events as ev
 from stepscope.core.compatibility import resolve, stack_reasons
 from stepscope.core.errors import StepScopeError, Unavailable
+from stepscope.core.plan import LoadPlan
 from stepscope.core.request import RunRequest, Search
-from stepscope.core.session import LoadReport
+from stepscope.core.session import Generates, LoadReport, Session
 from stepscope.decoding.encoder_cache import EncoderCache
 from stepscope.worker import convert, opening
 from stepscope.worker.generation import Generation, generate_once
-from stepscope.worker.models import open_source
+from stepscope.worker.models import Source, open_source
 from tests import tiny
 
 INPUTS = ("The cat sat on the mat.", "Hi!", "A much longer input, so that padding has something to hide: 0123456789.")
@@ -62,18 +64,23 @@ def artifacts_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield
 
 
+@functools.lru_cache(maxsize=64)
+def opened(load_plan: LoadPlan) -> tuple[Source, Session | Generates]:
+    """A session serves many generations: opening it once for each is what takes the time here."""
+    source = open_source(load_plan.model, lambda message: None)
+    if opening.converts(load_plan):
+        opening.make_artifact(load_plan, source, lambda message: None, convert.in_process)
+    return source, opening.open_session(load_plan, source, lambda message: None)
+
+
 def tokens(request: RunRequest, times: int = 1) -> tuple[tuple[int, ...], ...]:
     """Token ids of the last of some generations of one session."""
     load_plan, decode_plan = resolve(request)
-    source = open_source(request.model, lambda message: None)
-    if opening.converts(load_plan):
-        opening.make_artifact(load_plan, source, lambda message: None, convert.in_process)
-    session = opening.open_session(load_plan, source, lambda message: None)
+    source, session = opened(load_plan)
     cache = EncoderCache(source.revision, decode_plan.encoder_cache_bytes) if decode_plan.encoder_cache_bytes else None
     generation = Generation(request, source, session, decode_plan, cache)
     for index in range(times):
         done = generate_once(generation, index, ev.RepetitionKind.SCORED, threading.Event(), None)
-    session.close()
     return done.token_ids
 
 
@@ -90,7 +97,8 @@ def stacks(backend: str, search: Search) -> list[tuple[str, ...]]:
     for key in usable:
         technique = catalog.technique(key)
         grouped.setdefault(technique.group or key, []).append(key)
-        found.add(tuple(sorted({key, *technique.requires})))
+        if key not in spec.brings:
+            found.add(tuple(sorted({key, *technique.requires})))
     for coupled, _ in spec.coupled:
         found.add(tuple(sorted(coupled)))
     found |= {tuple(sorted(choice)) for choice in itertools.product(*grouped.values())}
