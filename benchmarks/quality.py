@@ -54,8 +54,8 @@ def main(arguments: list[str]) -> int:
     rows = (models.ROOT / MODEL / "eval.tsv").read_text(encoding="utf-8").splitlines()
     sources, references = ([row.split("\t")[at] for row in rows] for at in (0, 1))
     lines = [
-        f"{MODEL}, {len(rows)} sentences and paragraphs of eval.tsv, {args.beams} beam(s). Equal: tokens at equal positions, "
-        "against transformers' `generate` in float32.",
+        f"{MODEL}, {len(rows)} sentences and paragraphs of eval.tsv, {args.beams} beam(s). Equal: tokens at equal "
+        "positions, against transformers' `generate` in float32.",
         "",
         "| backend | weights | BLEU | chrF | tokens equal |",
         "|---|---|---|---|---|",
