@@ -131,7 +131,7 @@ class _Heard:
 
     def __init__(self, on_token: Callable[[Sequence[int]], None], rows: int, pad: int) -> None:
         self._on_token, self._pad = on_token, pad
-        self._step, self._tokens = 0, [pad] * rows
+        self._step, self._tokens, self._any = 0, [pad] * rows, False
         self.error: BaseException | None = None
 
     def __call__(self, result: Any) -> bool:
@@ -139,7 +139,7 @@ class _Heard:
         if result.step != self._step:
             self.flush()
             self._step = result.step
-        self._tokens[result.batch_id] = result.token_id
+        self._tokens[result.batch_id], self._any = result.token_id, True
         if len(self._tokens) == 1:
             self.flush()
         return self.error is not None
@@ -147,7 +147,8 @@ class _Heard:
     def flush(self) -> None:
         """Tells of the tokens heard since the last call."""
         tokens, self._tokens = self._tokens, [self._pad] * len(self._tokens)
-        if self.error is not None or all(token == self._pad for token in tokens):
+        heard, self._any = self._any, False
+        if self.error is not None or not heard:
             return
         try:
             self._on_token(tokens)

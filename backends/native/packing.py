@@ -1,0 +1,142 @@
+"""Packs a model's weights in the order in which the engine reads them, and finds them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepscope.conversion.weights import Dimensions, Layer, Weights, take_apart
+from stepscope.core.errors import RequestError
+from stepscope.core.plan import DType, LoadPlan, Quantization
+from stepscope.core.session import ModelSource
+
+from . import library
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
+F32, BF16, I8, I4 = range(4)
+WEIGHTS, EMBEDDING, BIASES, ABOUT = "weights.bin", "embedding.npy", "biases.npz", "native.json"
+ALIGN = 64
+ENCODER, DECODER, REST = range(3)
+MATRICES = (
+    "SelfAttention.qkv",
+    "SelfAttention.o",
+    "EncDecAttention.q",
+    "EncDecAttention.o",
+    "Dense.wi",
+    "Dense.wi_value",
+    "Dense.wo",
+)
+
+
+def export(plan: LoadPlan, source: ModelSource, directory: Path, progress: Callable[[str], None]) -> None:
+    """weights.bin (all packed matrices), their places in native.json, the embedding table and the position biases."""
+    model, _ = source.torch_model(LoadPlan(plan.model, plan.backend, threads=plan.threads))
+    weights = take_apart(model)
+    format_, head_format = _formats(plan)
+    engine = library.load(progress)
+    progress("Packing the weights")
+    matrices, kept = [], []
+    with (directory / WEIGHTS).open("wb") as out:
+        for name, side, layer, which, matrix in _matrices(weights):
+            chosen = head_format if name == "lm_head" else format_
+            if any(part in name for part in plan.keep_float):
+                chosen = F32
+                kept.append(name)
+            n, k = matrix.shape
+            packed = np.empty(engine.native_packed_size(n, k, chosen), np.uint8)
+            whole = np.ascontiguousarray(matrix, np.float32)
+            engine.native_pack(whole.ctypes.data, n, k, chosen, packed.ctypes.data)
+            matrices.append(
+                {
+                    "name": name,
+                    "side": side,
+                    "layer": layer,
+                    "which": which,
+                    "n": n,
+                    "k": k,
+                    "format": chosen,
+                    "at": out.tell(),
+                }
+            )
+            out.write(packed.tobytes())
+            out.write(bytes(-out.tell() % ALIGN))
+    if unknown := [part for part in plan.keep_float if not any(part in name for name in kept)]:
+        raise RequestError(
+            f"No layer's name contains {' or '.join(unknown)}.", "Names are such as decoder.block.0.Dense.wo and lm_head."
+        )
+    np.save(directory / EMBEDDING, weights.embedding)
+    np.savez(
+        directory / BIASES,
+        encoder=np.stack([layer.bias for layer in _unshared(weights.encoder)]),
+        decoder=np.stack([layer.bias for layer in _unshared(weights.decoder)]),
+    )
+    about = {"dimensions": asdict(weights.dimensions), "parameters": weights.parameters, "matrices": matrices, "kept": kept}
+    (directory / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _formats(plan: LoadPlan) -> tuple[int, int]:
+    """Of the layers and of the vocabulary projection, which 4 bits would hurt most."""
+    if plan.quantization is Quantization.INT8_DYNAMIC:
+        return I8, I8
+    if plan.quantization is Quantization.INT4_WEIGHT_ONLY:
+        return I4, I8
+    return (BF16, BF16) if plan.dtype is DType.BFLOAT16 else (F32, F32)
+
+
+def _unshared(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """One layer when all have the same bias."""
+    return layers if layers[-1].bias is not layers[0].bias else layers[:1]
+
+
+def padded(n: int) -> int:
+    return -(-n // 64) * 64
+
+
+def _heads(matrix: Array, d: Dimensions) -> Array:
+    """[outputs in heads, inputs] with each head's outputs padded to a multiple of 64."""
+    parts = matrix.reshape(-1, d.size, matrix.shape[1])
+    return np.pad(parts, ((0, 0), (0, padded(d.size) - d.size), (0, 0))).reshape(-1, matrix.shape[1])
+
+
+def _inputs(matrix: Array) -> Array:
+    return np.pad(matrix, ((0, 0), (0, padded(matrix.shape[1]) - matrix.shape[1])))
+
+
+def _matrices(weights: Weights) -> Iterator[tuple[str, int, int, int, Array]]:
+    """(name, side, layer, which, [outputs, inputs]) with inputs padded to 64 and the norm before each folded in."""
+    d = weights.dimensions
+
+    def after_norm(matrix: Array, norm: Array) -> Array:
+        return _inputs((matrix * norm[:, None]).T)
+
+    for side, name, layers in ((ENCODER, "encoder", weights.encoder), (DECODER, "decoder", weights.decoder)):
+        for at, layer in enumerate(layers):
+            found: list[Array | None] = [
+                _heads(after_norm(layer.qkv, layer.norm), d),
+                _inputs(_heads(layer.o, d).T),
+                None if layer.cross_q is None else _heads(after_norm(layer.cross_q, _given(layer.cross_norm)), d),
+                None if layer.cross_o is None else _inputs(_heads(layer.cross_o, d).T),
+                after_norm(layer.wi[:, : d.hidden], layer.ff_norm),
+                after_norm(layer.wi[:, d.hidden :], layer.ff_norm) if d.gated else None,
+                _inputs(layer.wo.T),
+            ]
+            for which, matrix in enumerate(found):
+                if matrix is not None:
+                    yield f"{name}.block.{at}.{MATRICES[which]}", side, at, which, matrix
+    cross = [_heads(after_norm(_given(layer.cross_kv), weights.encoder_norm), d) for layer in weights.decoder]
+    yield "decoder.EncDecAttention.kv", REST, 0, 0, np.concatenate(cross)
+    yield "lm_head", REST, 0, 1, _inputs(weights.head * weights.decoder_norm)
+
+
+def _given(array: Any) -> Array:
+    assert array is not None
+    return np.asarray(array)
