@@ -49,7 +49,7 @@ def bare_onnxruntime(directory: Path, plan: LoadPlan, batch: TokenBatch, start: 
         ort.InferenceSession(str(directory / name), options, providers=["CPUExecutionProvider"])
         for name in (ENCODER, DECODER)
     )
-    table = np.load(directory / EMBEDDING, mmap_mode="r")
+    table = np.asarray(np.load(directory / EMBEDDING, mmap_mode="r"))
     d, value = host.dimensions, ort.OrtValue.ortvalue_from_numpy
     names = [f"{what}_{at}" for at in range(d.decoder_layers) for what in "kv"]
     fixed = {"k": value(host.k), "cross_mask": value(host.cross_mask(batch))}
@@ -65,7 +65,7 @@ def bare_onnxruntime(directory: Path, plan: LoadPlan, batch: TokenBatch, start: 
             binding.bind_ortvalue_input(n, each)
         token = start
         for arrays in steps:
-            binding.bind_cpu_input("x", np.ascontiguousarray(table[token])[None, None])
+            binding.bind_cpu_input("x", table[token].copy()[None, None])
             binding.bind_cpu_input("buckets", arrays["buckets"])
             binding.bind_cpu_input("mask", arrays["mask"])
             for n, each in zip(names, past, strict=True):
@@ -95,7 +95,7 @@ def bare_openvino(directory: Path, plan: LoadPlan, batch: TokenBatch, start: int
     model.remove_result(model.output("log_probs").get_node())
     encoder = core.compile_model(core.read_model((directory / ENCODER).with_suffix(".xml")), "CPU", config)
     decoder = core.compile_model(model, "CPU", config)
-    table = np.load(directory / EMBEDDING, mmap_mode="r")
+    table = np.asarray(np.load(directory / EMBEDDING, mmap_mode="r"))
     d, feeds = host.dimensions, host.encoder_arrays(batch)
     cross_mask = host.cross_mask(batch)
 
@@ -111,7 +111,7 @@ def bare_openvino(directory: Path, plan: LoadPlan, batch: TokenBatch, start: int
         request.set_tensor("cross_mask", ov.Tensor(cross_mask, shared_memory=True))
         token = start
         for arrays in steps:
-            x = np.ascontiguousarray(table[token])[None, None]
+            x = table[token].copy()[None, None]
             tensors = [ov.Tensor(a, shared_memory=True) for a in (x, arrays["buckets"], arrays["mask"])]
             for name, tensor in zip(("x", "buckets", "mask"), tensors, strict=True):
                 request.set_tensor(name, tensor)

@@ -30,6 +30,8 @@ SPEC = BackendSpec(
     ),
     brings=frozenset({"self_kv_cache", "cross_kv_cache", "beam_lazy_reorder"}),
     packages=(Package("numpy", "pip install -r requirements.txt"),),
+    instructions=frozenset({"avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"}),
+    tools=("g++", "clang++"),
     source="backends/native/engine.cpp; docs/decisions/0005-native-engine.md",
 )
 CONVERSION = 1

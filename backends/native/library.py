@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stepscope.core import catalog
 from stepscope.core.errors import Unavailable
 
 HERE = Path(__file__).parent
 _SOURCES = ("engine.cpp", "kernels.h", "team.h")
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-pthread")
-_NEEDED = ("avx512f", "avx512bw", "avx512_vnni", "avx512_bf16")
 
 _P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_float
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -38,13 +38,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 @functools.cache
 def load(progress: Callable[[str], None]) -> Any:
-    """The engine's functions. Raises Unavailable where the processor or a compiler is missing."""
-    flags = _processor_flags()
-    if missing := [name for name in _NEEDED if name not in flags]:
-        raise Unavailable(
-            f"The native engine is written for AVX-512; this processor lacks {', '.join(missing)}.",
-            "Choose ONNX Runtime or OpenVINO, which have kernels for it.",
-        )
+    """The engine's functions. Raises Unavailable when the compiler fails; SPEC says what must be here."""
+    flags = catalog.processor_flags()
     digest = hashlib.sha256(repr([_FLAGS, sorted(flags), platform.machine()]).encode())
     for name in _SOURCES:
         digest.update((HERE / name).read_bytes())
@@ -62,9 +57,7 @@ def load(progress: Callable[[str], None]) -> Any:
 
 
 def _compile(file: Path) -> None:
-    compiler = next((found for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), None)
-    if compiler is None:
-        raise Unavailable("The native engine needs a C++ compiler at first use.", "Install g++ (Debian: apt install g++).")
+    compiler = next(found for name in catalog.backend("native").tools if (found := shutil.which(name)))
     aside = file.with_suffix(f".{os.getpid()}")
     done = subprocess.run(
         [compiler, *_FLAGS, "-o", str(aside), str(HERE / "engine.cpp")], capture_output=True, text=True, check=False
@@ -72,11 +65,3 @@ def _compile(file: Path) -> None:
     if done.returncode:
         raise Unavailable("The native engine did not compile.", "Install g++ 11 or newer.", done.stderr[-2000:])
     aside.rename(file)
-
-
-def _processor_flags() -> set[str]:
-    """As Linux names them; empty elsewhere."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.exists() else ""
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return set(line.partition(":")[2].split())

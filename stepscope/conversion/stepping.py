@@ -55,7 +55,7 @@ class Host:
         self.report = LoadReport(**{**report, "quantized": tuple(report["quantized"]), "kept": tuple(report["kept"])})
         self.gather: bool = about["gather"]
         self.k = np.array([k], np.int64)
-        self._embedding = np.load(directory / EMBEDDING, mmap_mode="r")
+        self._embedding = np.asarray(np.load(directory / EMBEDDING, mmap_mode="r"))  # a plain view: memmap indexes slowly
         self._encoder_buckets: dict[int, NDArray[np.int64]] = {}
         self._decoder_buckets = relative_buckets(-np.arange(2048)[::-1], self.dimensions, both_ways=False)
 

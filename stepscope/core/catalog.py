@@ -9,8 +9,10 @@ import difflib
 import functools
 import importlib
 import pkgutil
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
@@ -42,14 +44,28 @@ def _walk(package: str, cls: type[Spec]) -> dict[str, Entry[Spec]]:
         if not isinstance(spec, cls):
             entries[info.name] = Entry(info.name, None, f"{package}/{info.name}.py defines no SPEC of type {cls.__name__}")
         else:
-            entries[spec.key] = Entry(spec.key, spec, missing_packages(spec) if isinstance(spec, BackendSpec) else "")
+            entries[spec.key] = Entry(spec.key, spec, missing(spec) if isinstance(spec, BackendSpec) else "")
     return entries
 
 
-def missing_packages(spec: BackendSpec) -> str:
-    """Why a backend's packages are not here, with the line that installs them; empty when they are."""
-    missing = [package for package in spec.packages if not package.found()]
-    return " ".join(f"{package.module} is not installed: {package.install}" for package in missing)
+def missing(spec: BackendSpec) -> str:
+    """What a backend needs and is not here, with the line that installs it; empty when it can be used."""
+    absent = [package for package in spec.packages if not package.found()]
+    reasons = [f"{package.module} is not installed: {package.install}" for package in absent]
+    if lacking := sorted(spec.instructions - processor_flags()):
+        reasons.append(f"This processor lacks {', '.join(lacking)}.")
+    if spec.tools and not any(shutil.which(tool) for tool in spec.tools):
+        reasons.append(f"None of {', '.join(spec.tools)} is installed (Debian: apt install {spec.tools[0]}).")
+    return " ".join(reasons)
+
+
+@functools.cache
+def processor_flags() -> frozenset[str]:
+    """Instruction sets as Linux names them; empty elsewhere."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(line.partition(":")[2].split())
 
 
 @functools.cache

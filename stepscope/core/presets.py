@@ -60,6 +60,13 @@ PRESETS: tuple[Preset, ...] = (
         ),
         "Our export on OpenVINO with compressed weights, without torch; tokens may change.",
     ),
+    Preset(
+        "fastest",
+        "Fastest",
+        "native",
+        ("beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "int8_dynamic", "self_kv_cache"),
+        "StepScope's own engine with int8 weights; tokens may change.",
+    ),
 )  # fmt: skip
 
 DEFAULT = "all_exact"

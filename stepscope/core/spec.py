@@ -51,6 +51,7 @@ class BackendSpec:
     needs_model: False for the null backend, which opens without weights; steppable: has ``encode``/``step`` (else
     ``generate``); own_beam_search: why the beam techniques do not apply, when the runtime brings its own.
     beams_stop_otherwise: its beam search ends by another rule than the reference's, so beams may give other tokens.
+    instructions: of the processor, as Linux names them, that it cannot do without; tools: programs of which it needs one.
     brings: techniques that are on whether chosen or not, each unless another one of its group is chosen.
     """
 
@@ -68,6 +69,8 @@ class BackendSpec:
     observed_by: ObservedBy = ObservedBy.LOOP
     observed_by_beams: ObservedBy = ObservedBy.LOOP
     needs_model: bool = True
+    instructions: frozenset[str] = frozenset()
+    tools: tuple[str, ...] = ()
     source: str = ""
 
     def observation(self, num_beams: int) -> ObservedBy:

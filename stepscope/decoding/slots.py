@@ -19,11 +19,15 @@ BLOCKED = np.float32(-1e30)  # not -inf: a softmax over it stays a number in eve
 
 
 class BeamSlots:
-    """For [inputs, beams] rows: ``steps`` [slots] the decode step of each slot, ``visible`` [inputs, beams, slots]."""
+    """For [inputs, beams] rows: ``steps`` [slots] the decode step of each slot, ``visible`` [inputs, beams, slots].
+
+    plain: no input has had beams yet, so that every row sees all of its input's slots, one per step, and no book is kept.
+    """
 
     def __init__(self, inputs: int) -> None:
         self.inputs, self.beams = inputs, 1
         self.step = 0
+        self.plain = True
         self._steps: NDArray[np.int64] = np.zeros(0, np.int64)
         self._visible: Mask = np.ones((inputs, 1, 0), bool)
 
@@ -37,10 +41,11 @@ class BeamSlots:
         of = parents // self.beams
         stay = of[np.flatnonzero(np.diff(of, prepend=-1))]
         beams = len(parents) // len(stay)
-        if beams > 1 or self.beams > 1:
+        if self.plain and beams > 1:
+            self.plain = False
+            self._steps, self._visible = np.arange(self.step), np.ones((self.inputs, 1, self.step), bool)
+        if not self.plain:
             self._visible = self._visible.reshape(-1, self._visible.shape[2])[parents].reshape(len(stay), beams, -1)
-        elif len(stay) < self.inputs:
-            self._visible = self._visible[stay]
         self.beams = beams
         if len(stay) == self.inputs:
             return None
@@ -50,9 +55,10 @@ class BeamSlots:
     def next(self) -> tuple[NDArray[np.int64], Scores]:
         """Takes one step: distance [slots + beams] of every slot's step from this one (0 or negative), and mask
         [inputs, 1, beams, slots + beams], 0 where a row may attend. The last ``beams`` slots are this step's."""
+        self.step += 1
+        if self.plain:
+            return np.arange(1 - self.step, 1), np.zeros((self.inputs, 1, 1, self.step), np.float32)
         new = np.broadcast_to(np.eye(self.beams, dtype=bool), (self.inputs, self.beams, self.beams))
         self._visible = np.concatenate([self._visible, new], axis=2)
-        self._steps = np.concatenate([self._steps, np.full(self.beams, self.step)])
-        distance = self._steps - self.step
-        self.step += 1
-        return distance, np.where(self._visible, np.float32(0), BLOCKED)[:, None]
+        self._steps = np.concatenate([self._steps, np.full(self.beams, self.step - 1)])
+        return self._steps - self.step + 1, np.where(self._visible, np.float32(0), BLOCKED)[:, None]
