@@ -35,7 +35,8 @@ with right:
     st.subheader("Runtimes")
     for entry in catalog.backends().values():
         title = entry.spec.title if entry.spec else entry.key
-        st.markdown(f"{':gray-badge[missing]' if entry.reason else ':green-badge[here]'} **{title}** {entry.reason}")
+        reason = entry.reason or machine_facts.no_device(entry.spec, facts)
+        st.markdown(f"{':gray-badge[missing]' if reason else ':green-badge[here]'} **{title}** {reason}")
     st.subheader("Workers and queue")
     machine_facts.live(services)
     st.subheader("Converted models")

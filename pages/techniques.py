@@ -3,11 +3,11 @@
 import streamlit as st
 
 from stepscope.core import catalog
-from stepscope.core.compatibility import reasons_against
+from stepscope.core.compatibility import goes
 from stepscope.core.presets import PRESETS
 from stepscope.ui import state
 
-_MARK = {True: "✓", False: "–"}  # reasons stand in the cards below
+_MARK = {True: "✓", False: "–"}
 
 state.services()
 st.title("Techniques")
@@ -24,7 +24,7 @@ st.dataframe(
         "exact": [_MARK[spec.exact] for spec in techniques],
     }
     | {
-        entry.spec.title: [_MARK[not reasons_against(spec, entry.spec, "cpu")] for spec in techniques]
+        entry.spec.title: [_MARK[goes(spec, entry.spec)] for spec in techniques]
         for entry in backends.values()
         if entry.spec is not None
     },
@@ -45,11 +45,8 @@ for stage, specs in state.stages().items():
                 if spec.devices != {"cpu", "cuda"}:
                     st.badge(f"{' and '.join(sorted(spec.devices))} only", color="gray")
             st.write(spec.summary)
-            against = [
-                reason for entry in backends.values() if entry.spec for reason in reasons_against(spec, entry.spec, "cpu")
-            ]
-            if against:
-                st.caption(" ".join(against))
+            able = [entry.spec.title for entry in backends.values() if entry.spec and goes(spec, entry.spec)]
+            st.caption(f"With: {', '.join(able)}.")
             needs = f" Needs {', '.join(sorted(spec.requires))}." if spec.requires else ""
             st.caption(f"Cost: {spec.cost}{needs} Source: {spec.source}.")
 

@@ -29,6 +29,11 @@ def reasons_against(technique: TechniqueSpec, backend: BackendSpec, device: str,
     return reasons
 
 
+def goes(technique: TechniqueSpec, backend: BackendSpec) -> bool:
+    """Whether there is a device on which this backend can do this technique."""
+    return any(not reasons_against(technique, backend, device) for device in technique.devices & backend.devices)
+
+
 def stack_reasons(chosen: list[TechniqueSpec], backend: BackendSpec, device: str) -> list[str]:
     """Every reason why these techniques cannot be run together by this backend on this device."""
     keys = {technique.key for technique in chosen}

@@ -176,9 +176,11 @@ def _curve(row: RunRow, result: RunResult) -> None:
         [step.step_ns for step in result.live_steps],
         row.observed_by,
     )
-    samples = [sample for sample in result.memory if sample.t_ns >= start]
+    # and the last sample before: a generation may be shorter than the time between two
+    first = max((at for at, sample in enumerate(result.memory) if sample.t_ns < start), default=0)
+    samples = result.memory[first:]
     memory = charts.MemoryCurve(
-        [sample.t_ns - start for sample in samples],
+        [max(sample.t_ns - start, 0) for sample in samples],
         [sample.rss_bytes for sample in samples],
         result.model.baseline_rss_bytes if result.model and not result.warm else None,
         result.model.weight_bytes if result.model else None,

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from stepscope.core import artifacts
+from stepscope.core.spec import BackendSpec
 from stepscope.runs.home import home
 
 from . import format
@@ -41,6 +42,13 @@ def instruction_sets(facts: dict[str, Any]) -> list[tuple[str, bool, str]]:
     """(name, whether the processor has it, what it means)."""
     has = set(facts.get("isa", ()))
     return [(name, bool(has & set(keys)), meaning) for name, keys, meaning in _MEANINGS]
+
+
+def no_device(spec: BackendSpec | None, facts: dict[str, Any]) -> str:
+    """Why an installed backend has nothing to run on here, empty when it has."""
+    if spec is None or "cpu" in spec.devices or facts.get("gpu"):
+        return ""
+    return f"is installed and runs on {' and '.join(sorted(spec.devices))} only; there is no such device here."
 
 
 def versions(facts: dict[str, Any]) -> dict[str, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from stepscope.core.plan import Quantization
@@ -49,6 +51,11 @@ def show(row: RunRow, result: RunResult) -> None:
         facts["compiled"] = f"{compiled.graphs} graphs before the repetitions, {compiled.recompiles} again during them"
     if (model := result.model) is not None and model.quantized:
         facts["weights"] = f"{format.size(model.weight_bytes)}; in float32 they would be {format.size(4 * model.parameters)}"
-        facts["quantized layers"] = f"{len(model.quantized)}: {', '.join(model.quantized)}"
-        facts["layers kept"] = ", ".join(model.kept) or "none"
+        facts["quantized layers"] = f"{len(model.quantized)}: {_by_kind(model.quantized)}"
+        facts["layers kept"] = _by_kind(model.kept) or "none"
     st.table({"": list(facts), "value": list(facts.values())})
+
+
+def _by_kind(names: tuple[str, ...]) -> str:
+    """Layer names without their block numbers, each once."""
+    return ", ".join(dict.fromkeys(re.sub(r"\b\d+\b", "N", name) for name in names))

@@ -12,6 +12,7 @@ from stepscope.core.spec import BackendSpec, Stage, TechniqueSpec
 from . import state
 
 _STAGES = {Stage.LOAD: "Load", Stage.ENCODE: "Encode", Stage.STEP: "Decode step", Stage.DECODE: "Search"}
+_WRAPPED = f"<style>.st-key-{state.PRESET} [data-testid='stButtonGroup'] > div {{ flex-wrap: wrap; }}</style>"
 _NONE = {"beam search": "naive (default)", "weights": "float32 (as they are)"}
 
 
@@ -19,6 +20,7 @@ def stack_form() -> None:
     """Draws the choices, which live in session state."""
     titles = {item.key: item.title for item in PRESETS}
     about = "\n".join(f"- **{item.title}**: {item.summary}" for item in PRESETS)
+    st.html(_WRAPPED)
     st.pills(
         "Stack", list(titles), format_func=titles.__getitem__, key=state.PRESET, on_change=state.apply_preset, help=about
     )

@@ -12,7 +12,7 @@ from typing import Any
 from stepscope.core import artifacts, catalog
 from stepscope.core import events as ev
 from stepscope.core.encoding import to_json
-from stepscope.core.plan import LoadPlan
+from stepscope.core.plan import LoadPlan, Quantization
 from stepscope.core.session import Generates, Session
 
 from . import convert
@@ -44,8 +44,8 @@ def make_artifact(
         "calibration": _stamp(plan.calibration),
     }
     name = artifacts.digest(parts)
-    weights = "" if plan.quantization.value == "none" else f", {plan.quantization.value}"
-    about = f"{plan.model} for {plan.backend}, {plan.dtype.value}{weights}"
+    weights = plan.dtype.value if plan.quantization is Quantization.NONE else plan.quantization.value
+    about = f"{plan.model} for {plan.backend}, {weights}"
     home = Path(os.environ["STEPSCOPE_HOME"])
 
     def make(directory: Path) -> None:
