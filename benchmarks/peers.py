@@ -116,7 +116,7 @@ def ratios(rounds: Rounds, over: Contender, under: Contender) -> str:
 
 
 def compare(executor: Executor, work: Work, args: argparse.Namespace) -> tuple[dict[Contender, int], Rounds]:
-    """Each contender's better thread count, and its times by round."""
+    """Each contender's better thread count, and the rounds."""
     best: dict[Contender, int] = {}
     for who in ALL:
         tried = {n: measure(executor, who, work, n, 3) for n in sorted({1, machine.usable_cores()})}
@@ -149,8 +149,8 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     facts = machine.describe()
     lines = [
-        f"{facts['processor']}, {facts['usable_cores']} cores; {REPETITIONS} repetitions in each of {args.rounds} processes, "
-        "interleaved, each contender at its better thread count. Whole generations: median of the ratios (95 % interval).",
+        f"{facts['processor']}, {facts['usable_cores']} cores; {REPETITIONS} repetitions in each of {args.rounds} "
+        "processes, interleaved, each contender at its better thread count. Whole generations: median of the ratios (95 % interval).",
         "",
         "| work | native int8, ms | native int8 against CTranslate2 int8 | against the best other at 8 bits | native int4 "
         "against CTranslate2 int8 | native fp32 against transformers generate |",

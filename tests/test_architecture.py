@@ -36,7 +36,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "techniques": ({"stepscope.core", "stepscope.decoding.select"}, RUNTIMES),
     "backends": (
         {"stepscope.core", "stepscope.decoding.select"},
-        {*RUNTIMES, "numpy", "onnx", "stepscope.conversion", "stepscope.decoding.slots"},
+        {*RUNTIMES, "numpy", "onnx", "ml_dtypes", "stepscope.conversion", "stepscope.decoding.slots"},
     ),
 }
 

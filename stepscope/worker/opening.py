@@ -12,6 +12,7 @@ from typing import Any
 from stepscope.core import artifacts, catalog
 from stepscope.core import events as ev
 from stepscope.core.encoding import to_json
+from stepscope.core.errors import RequestError
 from stepscope.core.plan import LoadPlan, Quantization
 from stepscope.core.session import Generates, Session
 
@@ -63,5 +64,10 @@ def _versions(module: ModuleType) -> dict[str, Any]:
 def _stamp(file: str) -> list[Any]:
     if not file:
         return []
-    stat = Path(file).expanduser().stat()
+    try:
+        stat = Path(file).expanduser().stat()
+    except OSError as error:
+        raise RequestError(
+            f"The calibration file {file} cannot be read: {error.strerror}.", "Name a .txt, .tsv, .csv or .jsonl file."
+        ) from None
     return [file, stat.st_size, stat.st_mtime_ns]

@@ -154,8 +154,10 @@ def test_compiled_steps_give_the_reference_tokens(tmp_path: Path, family: str) -
         assert tokens(request) == reference(folder, search, INPUTS), name
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "ctranslate2"])
+@pytest.mark.parametrize("backend", ["native", "onnxruntime", "openvino", "ctranslate2"])
 def test_every_weight_type_of_a_runtime_runs_and_shrinks_the_weights(tmp_path: Path, backend: str) -> None:
+    if reason := catalog.backends()[backend].reason:
+        pytest.skip(reason)
     folder = tiny.build(tmp_path / "flan", "flan")
     plain = report(RunRequest(str(folder), INPUTS, backend, search=SEARCHES["greedy"]))
     kinds = [key for key in catalog.backend(backend).honours if catalog.technique(key).group == "weights"]
