@@ -150,7 +150,8 @@ def main(arguments: list[str]) -> int:
     facts = machine.describe()
     lines = [
         f"{facts['processor']}, {facts['usable_cores']} cores; {REPETITIONS} repetitions in each of {args.rounds} "
-        "processes, interleaved, each contender at its better thread count. Whole generations: median of the ratios (95 % interval).",
+        "processes, interleaved, each contender at its better thread count. Whole generations: median of the ratios (95 % "
+        "interval).",
         "",
         "| work | native int8, ms | native int8 against CTranslate2 int8 | against the best other at 8 bits | native int4 "
         "against CTranslate2 int8 | native fp32 against transformers generate |",
