@@ -23,6 +23,7 @@ SPEC = BackendSpec(
             "cross_kv_cache",
             "beam_lazy_reorder",
             "drop_finished_rows",
+            "prompt_lookup",
             "bf16",
             "int8_dynamic",
             "int4_weight_only",

@@ -315,25 +315,30 @@ void follow(State& s, const int64_t* parents, int rows) {
     s.rows = rows;
 }
 
-void attend_self(State& s, int layer, int hh, int r, float* scores) {
+// Where a row of a step stands: rows of one step are at the same position, drafts of one row at consecutive ones.
+struct Place {
+    int physical, position, column;  // column: of the book of slots
+};
+
+void attend_self(State& s, int layer, int hh, int r, const Place& at, float* scores) {
     Engine& e = s.e;
-    const int n = s.step + 1, span = e.span;
+    const int n = at.position + 1, span = e.span;
     float* q = e.qkv.p + (size_t)r * 3 * e.inner + hh * span;
     auto cache = [&](Floats& f, int physical) { return f.p + layer * s.layer_floats() + physical * s.row_floats() + hh * s.head_floats(); };
-    memcpy(cache(s.keys, r) + (size_t)s.step * span, q + e.inner, (size_t)span * 4);
-    memcpy(cache(s.values, r) + (size_t)s.step * span, q + 2 * e.inner, (size_t)span * 4);
+    memcpy(cache(s.keys, at.physical) + (size_t)at.position * span, q + e.inner, (size_t)span * 4);
+    memcpy(cache(s.values, at.physical) + (size_t)at.position * span, q + 2 * e.inner, (size_t)span * 4);
     const float* bias = e.decoder[layer].bias + (size_t)hh * e.distances;
     for (int j = 0; j < n; j++) {
-        const float* k = cache(s.keys, s.slot[j][r]) + (size_t)j * span;
+        const float* k = cache(s.keys, s.slot[j][at.column]) + (size_t)j * span;
         __m512 sum = _mm512_setzero_ps();
         for (int i = 0; i < span; i += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(q + i), _mm512_loadu_ps(k + i), sum);
-        scores[j] = _mm512_reduce_add_ps(sum) + bias[s.step - j];
+        scores[j] = _mm512_reduce_add_ps(sum) + bias[at.position - j];
     }
     __m512 inverse = _mm512_set1_ps(softmax(scores, n));
     for (int d = 0; d < span; d += 64) {
         __m512 sum[4] = {};
         for (int j = 0; j < n; j++) {
-            const float* v = cache(s.values, s.slot[j][r]) + (size_t)j * span + d;
+            const float* v = cache(s.values, s.slot[j][at.column]) + (size_t)j * span + d;
             __m512 p = _mm512_set1_ps(scores[j]);
             for (int i = 0; i < 4; i++) sum[i] = _mm512_fmadd_ps(p, _mm512_loadu_ps(v + 16 * i), sum[i]);
         }
@@ -341,10 +346,10 @@ void attend_self(State& s, int layer, int hh, int r, float* scores) {
     }
 }
 
-void attend_cross(State& s, int layer, int hh, int r, float* scores) {
+void attend_cross(State& s, int layer, int hh, int b, int r, float* scores) {
     Engine& e = s.e;
     const Cross& c = *s.cross;
-    const int b = s.input[r], n = c.length[b], np = c.stride[b], span = e.span;
+    const int n = c.length[b], np = c.stride[b], span = e.span;
     const float* q = e.qkv.p + (size_t)r * 3 * e.inner + hh * span;
     const size_t at = layer * c.layer + c.start[b] + (size_t)hh * span * np;
     const float *keys = c.keys.p + at, *values = c.values.p + at;
@@ -394,13 +399,10 @@ void best_of(const float* logits, int n, int k, int64_t* ids, float* scores, std
     for (int i = 0; i < k; i++) scores[i] = (i < (int)found.size() ? found[i].first : -1e30f) - normalizer;
 }
 
-void step(State& s, const int64_t* tokens, int k, int64_t* ids, float* scores) {
+// One pass over rows at ``places``; the state's own counters are the caller's.
+void pass(State& s, const int64_t* tokens, const std::vector<Place>& places, int k, int64_t* ids, float* scores) {
     Engine& e = s.e;
-    const int m = s.rows, span = e.span, blocks = span / 64, ld = 3 * e.inner, all = padded(e.vocabulary);
-    if (s.step == 0) s.grow(m);
-    std::vector<int> here(m);
-    for (int r = 0; r < m; r++) here[r] = r;
-    s.slot.push_back(here);
+    const int m = places.size(), span = e.span, blocks = span / 64, ld = 3 * e.inner, all = padded(e.vocabulary);
     e.reserve(m);
     e.logits.reserve((size_t)m * all);
     int longest = padded(s.capacity, 16);
@@ -418,7 +420,7 @@ void step(State& s, const int64_t* tokens, int k, int64_t* ids, float* scores) {
             for (int hh = h0; hh < h1; hh++) {
                 for (int p = 0; p < 3; p++)
                     for (int n = 0; n < blocks; n++) multiply(l.qkv, (p * e.heads + hh) * blocks + n, a, e.qkv.p + (p * e.heads + hh) * span + n * 64, ld);
-                for (int r = 0; r < m; r++) attend_self(s, layer, hh, r, mine.scores.p);
+                for (int r = 0; r < m; r++) attend_self(s, layer, hh, r, places[r], mine.scores.p);
             }
             e.team.barrier();
             e.add_product(t, l.o, e.input(t, e.att.p, m, e.inner, l.o.format));
@@ -426,7 +428,7 @@ void step(State& s, const int64_t* tokens, int k, int64_t* ids, float* scores) {
             a = e.normed(t, m, l.cross_q.format);
             for (int hh = h0; hh < h1; hh++) {
                 for (int n = 0; n < blocks; n++) multiply(l.cross_q, hh * blocks + n, a, e.qkv.p + hh * span + n * 64, ld);
-                for (int r = 0; r < m; r++) attend_cross(s, layer, hh, r, mine.scores.p);
+                for (int r = 0; r < m; r++) attend_cross(s, layer, hh, s.input[places[r].column], r, mine.scores.p);
             }
             e.team.barrier();
             e.add_product(t, l.cross_o, e.input(t, e.att.p, m, e.inner, l.cross_o.format));
@@ -442,7 +444,25 @@ void step(State& s, const int64_t* tokens, int k, int64_t* ids, float* scores) {
         e.team.barrier();
         for (int r = m0; r < m1; r++) best_of(e.logits.p + (size_t)r * all, all, k, ids + (size_t)r * k, scores + (size_t)r * k, mine.heap);
     });
+}
+
+void step(State& s, const int64_t* tokens, int k, int64_t* ids, float* scores) {
+    s.grow(s.rows);
+    std::vector<int> here(s.rows);
+    std::vector<Place> places;
+    for (int r = 0; r < s.rows; r++) here[r] = r, places.push_back({r, s.step, r});
+    s.slot.push_back(here);
+    pass(s, tokens, places, k, ids, scores);
     s.step++;
+}
+
+// The only row's next token and drafts after it, in one pass: each is answered as if those before it had been decoded.
+void verify(State& s, const int64_t* tokens, int count, int k, int64_t* ids, float* scores) {
+    s.grow(1);
+    std::vector<Place> places;
+    for (int r = 0; r < count; r++) places.push_back({0, s.step + r, 0}), s.slot.push_back({0});
+    pass(s, tokens, places, k, ids, scores);
+    s.step += count;
 }
 
 }  // namespace
@@ -481,6 +501,8 @@ State* native_encode(Engine* e, const int64_t* ids, const int32_t* lengths, int 
 }
 void native_follow(State* s, const int64_t* parents, int rows) { follow(*s, parents, rows); }
 void native_step(State* s, const int64_t* tokens, int k, int64_t* ids, float* scores) { step(*s, tokens, k, ids, scores); }
+void native_verify(State* s, const int64_t* tokens, int count, int k, int64_t* ids, float* scores) { verify(*s, tokens, count, k, ids, scores); }
+void native_rewind(State* s, int length) { s->step = length, s->slot.resize(length); }
 const float* native_logits(State* s) { return s->e.logits.p; }
 void native_free_state(State* s) { delete s; }
 void native_free(Engine* e) { delete e; }

@@ -30,6 +30,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "native_encode": (_P, (_P, _P, _P, _I, _I, _P, _I, _I)),
     "native_follow": (None, (_P, _P, _I)),
     "native_step": (None, (_P, _P, _I, _P, _P)),
+    "native_verify": (None, (_P, _P, _I, _I, _P, _P)),
+    "native_rewind": (None, (_P, _I)),
     "native_free_state": (None, (_P,)),
     "native_free": (None, (_P,)),
     "native_allocate": (_P, (_L,)),

@@ -96,5 +96,16 @@ class NativeSession:
         self._engine.native_step(state.handle, tokens.ctypes.data, self._k, ids.ctypes.data, scores.ctypes.data)
         return Candidates(ids, None if self._k == 1 else scores)
 
+    def verify(self, state: NativeState, tokens: Ids) -> Candidates:
+        tokens = np.ascontiguousarray(tokens, np.int64)
+        count = len(tokens)
+        ids = np.empty((count, self._k), np.int64)
+        scores = np.empty((count, self._k), np.float32)
+        self._engine.native_verify(state.handle, tokens.ctypes.data, count, self._k, ids.ctypes.data, scores.ctypes.data)
+        return Candidates(ids, None if self._k == 1 else scores)
+
+    def rewind(self, state: NativeState, length: int) -> None:
+        self._engine.native_rewind(state.handle, length)
+
     def close(self) -> None:
         self._engine.native_free(self._handle)

@@ -94,12 +94,14 @@ class LoadPlan:
 
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
-    """All that may change between two runs of one worker. encoder_cache_bytes: 0 is no encoder cache."""
+    """All that may change between two runs of one worker. encoder_cache_bytes: 0 is no encoder cache; draft_tokens: the most
+    tokens of the input that are proposed at once (prompt lookup), 0 for none."""
 
     search: Search = field(default_factory=Search)
     beam_search: BeamSearch = BeamSearch.NAIVE
     drop_finished_rows: bool = False
     encoder_cache_bytes: int = 0
+    draft_tokens: int = 0
 
 
 def candidates_needed(search: Search, eos_tokens: int = 1) -> int:

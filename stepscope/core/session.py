@@ -106,6 +106,20 @@ class Compiles(Protocol):
         ...
 
 
+@runtime_checkable
+class Verifies(Protocol):
+    """Capability: one pass answers for several tokens of one row at once (speculative techniques)."""
+
+    def verify(self, state: State, tokens: Ids) -> Candidates:
+        """tokens: [n] the only row's last token and the drafts after it -> candidates after each, [n, k]. The state has
+        then taken n steps."""
+        ...
+
+    def rewind(self, state: State, length: int) -> None:
+        """Forgets all steps of the only row but the first ``length``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """What a runtime that owns its loop returns: per input the new token ids, end of sequence included.

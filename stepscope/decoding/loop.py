@@ -8,10 +8,11 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
 from stepscope.core.plan import BeamSearch, DecodePlan
-from stepscope.core.session import Candidates, Session, SpecialTokens, TokenBatch
+from stepscope.core.session import Candidates, Session, SpecialTokens, State, TokenBatch, Verifies
 
 from .beam_naive import NaiveBeams
 from .beam_vectorized import VectorizedBeams
+from .draft import Drafted
 from .encoder_cache import EncoderCache
 from .greedy import Greedy
 
@@ -23,14 +24,18 @@ class Cancelled(Exception):
     """The person who started this generation does not want it any more."""
 
 
-class SearchState(Protocol):
+class Shown(Protocol):
+    """What can be shown of a search while it goes on."""
+
+    def hypotheses(self) -> tuple[tuple[int, ...], ...]: ...
+
+
+class SearchState(Shown, Protocol):
     """A search over all inputs: what it chooses, the session computes next."""
 
     def first(self) -> Ids: ...
 
     def advance(self, candidates: Candidates) -> tuple[Ids, Ids | None] | None: ...
-
-    def hypotheses(self) -> tuple[tuple[int, ...], ...]: ...
 
 
 class Watcher(Protocol):
@@ -38,7 +43,7 @@ class Watcher(Protocol):
 
     def encoded(self, t_ns: int, encode_ns: int, cached_rows: int) -> None: ...
 
-    def stepped(self, step: int, t_ns: int, step_ns: int, rows: int, search: SearchState) -> None: ...
+    def stepped(self, step: int, t_ns: int, step_ns: int, rows: int, search: Shown) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ def decode(
     encode_ns = end - begin
     if watcher is not None:
         watcher.encoded(end, encode_ns, cached_rows)
+    if plan.draft_tokens:
+        return _decode_drafted(session, state, batch, special, plan, encode_ns, watcher, cancelled)
     tokens, parents = search.first(), None
     while True:
         begin = perf_counter_ns()
@@ -102,3 +109,39 @@ def decode(
             raise Cancelled
         tokens, parents = chosen
     return Decoded(encode_ns, tuple(step_ns), tuple(token_at_ns), tuple(rows), search.hypotheses())
+
+
+def _decode_drafted(
+    session: Session,
+    state: State,
+    batch: TokenBatch,
+    special: SpecialTokens,
+    plan: DecodePlan,
+    encode_ns: int,
+    watcher: Watcher | None,
+    cancelled: threading.Event | None,
+) -> Decoded:
+    """As ``decode`` for one row and drafts: a step may yield several tokens, which then share its time of arrival."""
+    assert isinstance(session, Verifies)
+    search = Drafted(batch.ids[0][batch.mask[0]].tolist(), special, plan)
+    step_ns: list[int] = []
+    token_at_ns: list[int] = []
+    rows: list[int] = []
+    while True:
+        asked = search.next()
+        begin = perf_counter_ns()
+        candidates = session.verify(state, asked)
+        end = perf_counter_ns()
+        before = len(search.tokens)
+        kept = search.advance(asked, candidates)
+        step_ns.append(end - begin)
+        rows.append(len(asked))
+        token_at_ns += [end] * (len(search.tokens) - before)
+        if watcher is not None:
+            watcher.stepped(len(step_ns) - 1, end, end - begin, len(asked), search)
+        if kept is None:
+            return Decoded(encode_ns, tuple(step_ns), tuple(token_at_ns), tuple(rows), search.hypotheses())
+        if kept < len(asked):
+            session.rewind(state, len(search.tokens))
+        if cancelled is not None and cancelled.is_set():
+            raise Cancelled

@@ -12,7 +12,7 @@ from stepscope.core.plan import DecodePlan
 from stepscope.core.request import RunRequest
 from stepscope.core.session import Generates, Session, TokenBatch
 from stepscope.decoding.encoder_cache import EncoderCache
-from stepscope.decoding.loop import Cancelled, SearchState, decode
+from stepscope.decoding.loop import Cancelled, Shown, decode
 
 from .models import Source
 from .tokenize import to_batch
@@ -46,7 +46,7 @@ class LiveWatcher:
     def encoded(self, t_ns: int, encode_ns: int, cached_rows: int) -> None:
         self._emit(ev.Encoded(t_ns, encode_ns, cached_rows))
 
-    def stepped(self, step: int, t_ns: int, step_ns: int, rows: int, search: SearchState) -> None:
+    def stepped(self, step: int, t_ns: int, step_ns: int, rows: int, search: Shown) -> None:
         self._emit(ev.StepDone(step, t_ns, step_ns, rows))
         if t_ns - self._last_text_ns > TEXT_EVERY_NS:
             self._last_text_ns = t_ns

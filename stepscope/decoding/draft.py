@@ -1,0 +1,62 @@
+"""Greedy search over one input that verifies drafts: tokens which followed the same n-gram in the input or in the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepscope.core.plan import DecodePlan
+from stepscope.core.session import Candidates, SpecialTokens
+
+if TYPE_CHECKING:
+    from stepscope.core.session import Ids
+
+LONGEST, SHORTEST = 3, 1  # tokens of the n-gram that is looked up, the longest first
+
+
+def proposed(history: Sequence[int], source: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` tokens that once followed the end of ``history``: in ``source``, else in it, most recent first."""
+    for length in range(min(LONGEST, len(history)), SHORTEST - 1, -1):
+        gram = list(history[-length:])
+        for text in (source, history):
+            for at in range(len(text) - length - 1, -1, -1):
+                if list(text[at : at + length]) == gram:
+                    return list(text[at + length : at + length + count])
+    return []
+
+
+class Drafted:
+    """The search's side: what to verify next, and what of it is kept."""
+
+    def __init__(self, source: Sequence[int], special: SpecialTokens, plan: DecodePlan) -> None:
+        self._source = [token for token in source if token != special.eos]
+        self._special = special
+        self._limit, self._exact = plan.search.max_new_tokens, plan.search.exact_tokens
+        self._most = plan.draft_tokens
+        self.tokens: list[int] = []
+
+    def next(self) -> Ids:
+        """The last token and the drafts after it."""
+        room = self._limit - len(self.tokens) - 1
+        drafts = proposed(self.tokens, self._source, min(self._most, room)) if self.tokens and room > 0 else []
+        return np.array([self.tokens[-1] if self.tokens else self._special.start, *drafts], np.int64)
+
+    def advance(self, asked: Ids, candidates: Candidates) -> int | None:
+        """Keeps the answers up to the first draft that the model would not have chosen; how many, or None at the end."""
+        answers = candidates.ids[:, 0]
+        if self._exact:
+            answers = np.where(answers == self._special.eos, candidates.ids[:, 1], answers)
+        kept = 0
+        for at, answer in enumerate(answers.tolist()):
+            self.tokens.append(answer)
+            kept += 1
+            if answer == self._special.eos or len(self.tokens) == self._limit:
+                return None
+            if at + 1 == len(asked) or asked[at + 1] != answer:
+                break
+        return kept
+
+    def hypotheses(self) -> tuple[tuple[int, ...], ...]:
+        return (tuple(self.tokens),)
