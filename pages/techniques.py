@@ -61,7 +61,7 @@ for entry in catalog.backends().values():
             )
             st.caption(
                 f"Devices: {', '.join(sorted(entry.spec.devices))}. Steps observed by: {entry.spec.observed_by}{beams}. "
-                f"Source: {entry.spec.source}"
+                f"{entry.spec.own_beam_search} Source: {entry.spec.source}"
             )
         if entry.reason:
             st.warning(f"Cannot be used here: {entry.reason}")

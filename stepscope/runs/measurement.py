@@ -101,7 +101,7 @@ class Measurement:
                 case ev.RunCancelled():
                     self._keep_if_loaded(worker, wanted, journal)
                 case ev.RunFailed(error=error):
-                    final = ev.RunFailed(_with_details(error, worker.process.last_lines()))
+                    final = ev.RunFailed(_with_details(error, worker.process.last_lines(settle_s=0.1)))
             return final
         finally:
             if worker.busy:  # what state a failed worker is in, nobody knows

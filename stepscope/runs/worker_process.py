@@ -106,8 +106,10 @@ class WorkerProcess:
     def nudge(self) -> None:
         self.inbox.put(Nudge())
 
-    def last_lines(self) -> str:
-        """The end of what the worker wrote to stdout and stderr."""
+    def last_lines(self, settle_s: float = 0.0) -> str:
+        """The end of what the worker wrote to stdout and stderr; events and output come by different pipes, so what was
+        written before an event may arrive a little after it."""
+        time.sleep(settle_s)
         return "\n".join(self._tail)
 
     def forget_output(self) -> None:
