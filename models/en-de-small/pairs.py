@@ -98,7 +98,7 @@ class Batches:
         english, german = self._varied(rng)
         order = list(range(len(self.pairs)))
         rng.shuffle(order)
-        weights = (0.5, 0.15, 0.13, 0.12, 0.10) if joined else (1.0, 0.0, 0.0, 0.0, 0.0)
+        weights = (0.7, 0.12, 0.08, 0.06, 0.04) if joined else (1.0, 0.0, 0.0, 0.0, 0.0)
         examples: list[Example] = []
         at = 0
         while at < len(order):
