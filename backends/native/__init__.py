@@ -24,6 +24,7 @@ SPEC = BackendSpec(
             "beam_lazy_reorder",
             "drop_finished_rows",
             "prompt_lookup",
+            "exact_head",
             "bf16",
             "int8_dynamic",
             "int4_weight_only",
@@ -36,7 +37,7 @@ SPEC = BackendSpec(
     source="backends/native/engine.cpp; docs/decisions/0005-native-engine.md",
 )
 CONVERSION = 1
-CONVERTED_BY = ("dtype", "quantization", "keep_float")
+CONVERTED_BY = ("dtype", "quantization", "keep_float", "exact_head")
 
 
 def convert(plan: LoadPlan, source: ModelSource, directory: Path, progress: Callable[[str], None]) -> None:

@@ -41,7 +41,7 @@ struct Block {
 
 // One member's own space.
 struct Scratch {
-    Floats scores, h, k_transposed;
+    Floats scores, h, k_transposed, bounds, h_exact;
     std::vector<int8_t> q;
     std::vector<uint16_t> b;
     std::vector<float> scale;
@@ -64,6 +64,8 @@ struct Engine {
     Team team;
     std::vector<Block> encoder, decoder;
     Matrix cross_kv, head;
+    // int8 vocabulary projection with exact scores: its rows in float32, the norm before it, and per output |w - int8 w|, |int8 w|
+    const float *exact = nullptr, *exact_norm = nullptr, *lost = nullptr, *held = nullptr;
     Floats x, y, att, qkv, ff, mid, h, logits;
     Scratch shared;
     std::vector<Scratch> own;
@@ -392,11 +394,47 @@ void best_of(const float* logits, int n, int k, int64_t* ids, float* scores, std
     }
     std::sort(found.begin(), found.end(), before);
     for (int i = 0; i < k; i++) ids[i] = i < (int)found.size() ? found[i].second : 0;
-    if (k == 1) return;
+    if (!scores || k == 1) return;
     __m512 top = _mm512_set1_ps(found[0].first), sum = _mm512_setzero_ps();
     for (int j = 0; j < n; j += 16) sum = _mm512_add_ps(sum, exp16(_mm512_sub_ps(_mm512_loadu_ps(logits + j), top)));
     float normalizer = found[0].first + logf(_mm512_reduce_add_ps(sum));
     for (int i = 0; i < k; i++) scores[i] = (i < (int)found.size() ? found[i].first : -1e30f) - normalizer;
+}
+
+// The k best by exact scores. h: [wide] the normed row; scores of the int8 product err by at most |h| |w - wq| + |h - hq| |wq|
+// (Cauchy-Schwarz), so only outputs whose upper bound reaches the k-th best lower bound can be among the best.
+void exact_best(const Engine& e, const float* h, float* logits, int k, int64_t* ids, Scratch& mine) {
+    const int all = padded(e.vocabulary);
+    float largest = 0, norm = 0, error = 0;
+    for (int i = 0; i < e.wide; i++) largest = std::max(largest, fabsf(h[i])), norm += h[i] * h[i];
+    const float s = largest > 0 ? largest / 127 : 1;
+    for (int i = 0; i < e.wide; i++) {
+        float d = h[i] - s * lrintf(h[i] / s);
+        error += d * d;
+    }
+    const __m512 hn = _mm512_set1_ps(sqrtf(norm) * 1.0001f), he = _mm512_set1_ps(sqrtf(error) * 1.0001f + 1e-6f);
+    auto bound = [&](int j) { return _mm512_fmadd_ps(hn, _mm512_loadu_ps(e.lost + j), _mm512_mul_ps(he, _mm512_loadu_ps(e.held + j))); };
+    mine.bounds.reserve(all), mine.h_exact.reserve(e.wide);
+    for (int j = 0; j < all; j += 16) _mm512_storeu_ps(mine.bounds.p + j, _mm512_sub_ps(_mm512_loadu_ps(logits + j), bound(j)));
+    best_of(mine.bounds.p, all, k, ids, nullptr, mine.heap);
+    const __m512 least = _mm512_set1_ps(mine.bounds.p[ids[k - 1]]);
+    for (int i = 0; i < e.width; i++) mine.h_exact.p[i] = h[i] * e.exact_norm[i];
+    mine.heap.clear();
+    for (int j = 0; j < all; j += 16) {
+        unsigned possible = _mm512_cmp_ps_mask(_mm512_add_ps(_mm512_loadu_ps(logits + j), bound(j)), least, _CMP_GE_OQ);
+        for (; possible; possible &= possible - 1) {
+            const int n = j + __builtin_ctz(possible);
+            const float* w = e.exact + (size_t)n * e.width;
+            __m512 sum = _mm512_setzero_ps();
+            int i = 0;
+            for (; i + 16 <= e.width; i += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(w + i), _mm512_loadu_ps(mine.h_exact.p + i), sum);
+            float score = _mm512_reduce_add_ps(sum);
+            for (; i < e.width; i++) score += w[i] * mine.h_exact.p[i];
+            mine.heap.push_back({score, n});
+        }
+    }
+    std::sort(mine.heap.begin(), mine.heap.end(), [](auto& a, auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); });
+    for (int i = 0; i < k; i++) ids[i] = mine.heap[i].second;
 }
 
 // One pass over rows at ``places``; the state's own counters are the caller's.
@@ -442,7 +480,9 @@ void pass(State& s, const int64_t* tokens, const std::vector<Place>& places, int
             for (int r = 0; r < m; r++)
                 for (int i = e.vocabulary; i < all; i++) e.logits.p[(size_t)r * all + i] = -1e30f;
         e.team.barrier();
-        for (int r = m0; r < m1; r++) best_of(e.logits.p + (size_t)r * all, all, k, ids + (size_t)r * k, scores + (size_t)r * k, mine.heap);
+        const float* hidden = m <= FEW ? mine.h.p : e.h.p;
+        for (int r = m0; r < m1 && e.exact; r++) exact_best(e, hidden + (size_t)r * e.wide, e.logits.p + (size_t)r * all, k, ids + (size_t)r * k, mine);
+        for (int r = m0; r < m1 && !e.exact; r++) best_of(e.logits.p + (size_t)r * all, all, k, ids + (size_t)r * k, scores + (size_t)r * k, mine.heap);
     });
 }
 
@@ -491,6 +531,9 @@ void native_matrix(Engine* e, int side, int layer, int which, int n, int k, int 
 void native_bias(Engine* e, int layer, const float* bias, int distances) {
     e->decoder[layer].bias = bias;
     e->distances = distances;
+}
+void native_exact_head(Engine* e, const float* rows, const float* norm, const float* lost, const float* held) {
+    e->exact = rows, e->exact_norm = norm, e->lost = lost, e->held = held;
 }
 State* native_encode(Engine* e, const int64_t* ids, const int32_t* lengths, int inputs, int capacity, const float* bias, int bias_layers, int bias_length) {
     State* s = new State{*e};

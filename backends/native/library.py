@@ -27,6 +27,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "native_engine": (_P, (_P, _F, _I, _P)),
     "native_matrix": (None, (_P, _I, _I, _I, _I, _I, _I, _P)),
     "native_bias": (None, (_P, _I, _P, _I)),
+    "native_exact_head": (None, (_P, _P, _P, _P, _P)),
     "native_encode": (_P, (_P, _P, _P, _I, _I, _P, _I, _I)),
     "native_follow": (None, (_P, _P, _I)),
     "native_step": (None, (_P, _P, _I, _P, _P)),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float32]
 
 F32, BF16, I8, I4 = range(4)
+EXACT_HEAD, HEAD = "exact_head.npz", "head.npy"
 WEIGHTS, EMBEDDING, BIASES, ABOUT = "weights.bin", "embedding.npy", "biases.npz", "native.json"
 ALIGN = 64
 ENCODER, DECODER, REST = range(3)
@@ -42,6 +43,8 @@ def export(plan: LoadPlan, source: ModelSource, directory: Path, progress: Calla
     model, _ = source.torch_model(LoadPlan(plan.model, plan.backend, threads=plan.threads))
     weights = take_apart(model)
     format_, head_format = _formats(plan)
+    if plan.exact_head:
+        head_format = I8
     engine = library.load(progress)
     progress("Packing the weights")
     matrices, kept = [], []
@@ -74,6 +77,8 @@ def export(plan: LoadPlan, source: ModelSource, directory: Path, progress: Calla
             f"No layer's name contains {' or '.join(unknown)}.", "Names are such as decoder.block.0.Dense.wo and lm_head."
         )
     np.save(directory / EMBEDDING, weights.embedding)
+    if plan.exact_head:
+        _save_exact_head(weights, directory)
     np.savez(
         directory / BIASES,
         encoder=np.stack([layer.bias for layer in _unshared(weights.encoder)]),
@@ -81,6 +86,23 @@ def export(plan: LoadPlan, source: ModelSource, directory: Path, progress: Calla
     )
     about = {"dimensions": asdict(weights.dimensions), "parameters": weights.parameters, "matrices": matrices, "kept": kept}
     (directory / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _save_exact_head(weights: Weights, directory: Path) -> None:
+    """What the engine needs to bound the error of its int8 projection, and its rows when they are not the embedding's."""
+    head = weights.head * weights.decoder_norm
+    top = np.abs(head).max(axis=1, keepdims=True)
+    scale = np.where(top > 0, top / np.float32(127), np.float32(1)).astype(np.float32)
+    kept = np.rint(head / scale) * scale
+    extra = padded(len(head)) - len(head)
+    np.savez(
+        directory / EXACT_HEAD,
+        norm=weights.decoder_norm,
+        lost=np.pad(np.linalg.norm(head - kept, axis=1), (0, extra)).astype(np.float32),
+        held=np.pad(np.linalg.norm(kept, axis=1), (0, extra)).astype(np.float32),
+    )
+    if not weights.tied:
+        np.save(directory / HEAD, weights.head)
 
 
 def _formats(plan: LoadPlan) -> tuple[int, int]:

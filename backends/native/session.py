@@ -16,7 +16,7 @@ from stepscope.core.plan import LoadPlan
 from stepscope.core.session import Candidates, LoadReport, TokenBatch
 
 from . import library
-from .packing import ABOUT, BIASES, EMBEDDING, F32, WEIGHTS
+from .packing import ABOUT, BIASES, EMBEDDING, EXACT_HEAD, F32, HEAD, WEIGHTS
 
 if TYPE_CHECKING:
     from stepscope.core.session import Ids
@@ -64,6 +64,13 @@ class NativeSession:
             table = self._decoder_bias[layer % len(self._decoder_bias)]
             self._engine.native_bias(self._handle, layer, table.ctypes.data, len(buckets))
         self._biases: dict[int, Any] = {}
+        if plan.exact_head:
+            rows = directory / HEAD if (directory / HEAD).exists() else directory / EMBEDDING
+            self._head = np.load(rows, mmap_mode="r")  # a few rows a step are read
+            with np.load(directory / EXACT_HEAD) as found:
+                self._bounds = [np.ascontiguousarray(found[name]) for name in ("norm", "lost", "held")]
+            addresses = [array.ctypes.data for array in (self._head, *self._bounds)]
+            self._engine.native_exact_head(self._handle, *addresses)
         float_layers = {m["name"] for m in about["matrices"] if m["format"] == F32}
         quantized = tuple(m["name"] for m in about["matrices"] if m["format"] > 1)
         kept = tuple(sorted(float_layers)) if quantized else ()

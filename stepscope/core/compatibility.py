@@ -86,6 +86,10 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
             reasons.append(error.message)
     chosen += brought(chosen, backend)
     reasons += stack_reasons(chosen, backend, request.device)
+    if request.search.num_beams > 1:
+        reasons += [
+            f"{technique.title} works with greedy search: choose 1 beam." for technique in chosen if technique.greedy_only
+        ]
     if request.search.num_beams > 1 or len(request.inputs) > 1:
         one = [technique.title for technique in chosen if technique.one_row_only]
         reasons += [f"{title} works on one input with greedy search: choose 1 beam and one line." for title in one]

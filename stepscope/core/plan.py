@@ -69,7 +69,8 @@ class LoadPlan:
     native: keys of techniques that patch this backend's handle from their own file.
     keep_float: parts of layer names that quantization leaves alone. calibration: file whose inputs static quantization
     sees, empty for the shipped evaluation inputs. graph_optimization: the runtime may rewrite its graph.
-    compiled: steps are compiled ahead; cuda_graphs: and replayed as one launch.
+    compiled: steps are compiled ahead; cuda_graphs: and replayed as one launch. exact_head: the vocabulary projection is
+    held in int8 and its best candidates are scored again in float32.
     """
 
     model: str
@@ -90,6 +91,7 @@ class LoadPlan:
     graph_optimization: bool = False
     compiled: bool = False
     cuda_graphs: bool = False
+    exact_head: bool = False
 
 
 @dataclass(frozen=True, slots=True)

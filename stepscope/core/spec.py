@@ -84,7 +84,7 @@ class TechniqueSpec:
     exact: outputs must not change (held to it by the conformance test). sets: the plan fields (of LoadPlan or DecodePlan)
     that it sets; a native technique sets none and is applied by its own file's ``apply(handle)`` for the named backends.
     group: at most one of a group can be chosen. requires: techniques without which this one cannot be.
-    beams_only: has no effect in greedy search; one_row_only: needs greedy search over one input. calibrates:
+    beams_only: has no effect in greedy search; greedy_only: needs greedy search; one_row_only: over one input. calibrates:
     needs a pass over a data set before it can be loaded.
     """
 
@@ -102,5 +102,6 @@ class TechniqueSpec:
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     native_for: frozenset[str] = frozenset()
     beams_only: bool = False
+    greedy_only: bool = False
     one_row_only: bool = False
     calibrates: bool = False

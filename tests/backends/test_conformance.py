@@ -93,6 +93,7 @@ def stacks(backend: str, search: Search, inputs: int) -> list[tuple[str, ...]]:
     spec = catalog.backend(backend)
     one_row = search.num_beams == 1 and inputs == 1
     usable = [key for key in EXACT if one_row or not catalog.technique(key).one_row_only]
+    usable = [key for key in usable if search.num_beams == 1 or not catalog.technique(key).greedy_only]
     usable = [key for key in usable if search.num_beams > 1 or not catalog.technique(key).beams_only]
     found: set[tuple[str, ...]] = {()}
     grouped: dict[str, list[str]] = {}
