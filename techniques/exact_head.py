@@ -14,6 +14,7 @@ SPEC = TechniqueSpec(
     ),
     cost="A quarter of the projection's bytes plus a few float32 rows a step. Greedy only: beams need exact normalizers.",
     source="Bounds by Cauchy-Schwarz, as in exact maximum inner product search; backends/native/engine.cpp",
-    sets={"exact_head": True},
+    sets={"head": "exact_int8"},
+    group="vocabulary projection",
     greedy_only=True,
 )

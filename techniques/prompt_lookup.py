@@ -14,6 +14,7 @@ SPEC = TechniqueSpec(
     ),
     cost="A pass over rejected drafts is wasted work: on text that copies nothing it is a little slower. One input, greedy.",
     source="Saxena 2023 (prompt lookup decoding); Leviathan et al. 2023 (arXiv:2211.17192)",
-    sets={"draft_tokens": 8},
+    sets={"draft_from": "text", "draft_tokens": 8},
+    group="drafts",
     one_row_only=True,
 )

@@ -25,8 +25,12 @@ SPEC = BackendSpec(
             "drop_finished_rows",
             "prompt_lookup",
             "exact_head",
+            "shortlist",
+            "self_drafting",
+            "encoder_cache",
             "bf16",
             "int8_dynamic",
+            "int8_weight_only",
             "int4_weight_only",
         }
     ),
@@ -36,8 +40,8 @@ SPEC = BackendSpec(
     tools=("g++", "clang++"),
     source="backends/native/engine.cpp; docs/decisions/0005-native-engine.md",
 )
-CONVERSION = 1
-CONVERTED_BY = ("dtype", "quantization", "keep_float", "exact_head")
+CONVERSION = 2
+CONVERTED_BY = ("dtype", "quantization", "keep_float", "head", "self_draft")
 
 
 def convert(plan: LoadPlan, source: ModelSource, directory: Path, progress: Callable[[str], None]) -> None:

@@ -6,15 +6,19 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include <chrono>
 #include <memory>
 #include <utility>
 
 #include "kernels.h"
 #include "team.h"
 
+extern "C" void* native_allocate(size_t bytes);
+
 namespace {
 
 constexpr int FEW = 16;  // rows up to which each member prepares all of them for itself, to save a barrier
+constexpr int PREVIEWED = 64;  // outputs of a shortlist
 enum Activation { RELU = 0, GELU_TANH = 1, GELU_ERF = 2, SILU = 3 };
 
 int padded(int n, int to = 64) { return (n + to - 1) / to * to; }
@@ -47,9 +51,10 @@ struct Scratch {
     std::vector<float> scale;
     std::vector<int32_t> sum, group_sum;
     std::vector<std::pair<float, int>> heap;
+    std::vector<int64_t> list;
     Rows rows(const float* f, int m, int k) {
-        if (q.size() < (size_t)m * k) q.resize((size_t)m * k), b.resize((size_t)m * k);
-        if (scale.size() < (size_t)m) scale.resize(m), sum.resize(m);
+        if (q.size() < (size_t)2 * m * k) q.resize((size_t)2 * m * k), b.resize((size_t)m * k);
+        if (scale.size() < (size_t)m) scale.resize(m), sum.resize((size_t)2 * m);
         if (group_sum.size() < (size_t)m * (k / 64)) group_sum.resize((size_t)m * (k / 64));
         return {m, k, f, q.data(), b.data(), scale.data(), sum.data(), group_sum.data()};
     }
@@ -61,19 +66,22 @@ struct Engine {
     int wide, span, inner, deep;  // padded: width, head, heads x span, hidden
     int distances = 0;
     const float* embedding;
-    Team team;
+    std::shared_ptr<Team> its_team;
+    Team& team;
     std::vector<Block> encoder, decoder;
     Matrix cross_kv, head;
-    // int8 vocabulary projection with exact scores: its rows in float32, the norm before it, and per output |w - int8 w|, |int8 w|
+    // vocabulary projection with exact scores: its rows in float32, the norm before it, and of int8 per output |w - int8 w| and
+    // |int8 w|; without these its best PREVIEWED are scored again
     const float *exact = nullptr, *exact_norm = nullptr, *lost = nullptr, *held = nullptr;
     Floats x, y, att, qkv, ff, mid, h, logits;
     Scratch shared;
     std::vector<Scratch> own;
 
-    Engine(const int64_t* d, float epsilon, int threads, const float* embedding)
+    // team: shared by engines that never work at the same time
+    Engine(const int64_t* d, float epsilon, std::shared_ptr<Team> shared_team, const float* embedding)
         : width(d[0]), heads(d[1]), size(d[2]), hidden(d[3]), layers(d[4]), decoder_layers(d[5]), vocabulary(d[6]), gated(d[7]),
           activation(d[8]), epsilon(epsilon), wide(padded(width)), span(padded(size)), inner(heads * span), deep(padded(hidden)),
-          embedding(embedding), team(threads), encoder(layers), decoder(decoder_layers), own(threads) {}
+          embedding(embedding), its_team(std::move(shared_team)), team(*its_team), encoder(layers), decoder(decoder_layers), own(team.size) {}
 
     std::pair<int, int> part(int n, int t) const { return {(int)((int64_t)n * t / team.size), (int)((int64_t)n * (t + 1) / team.size)}; }
 
@@ -207,23 +215,35 @@ struct State {
     }
 };
 
-void encode(State& s, const int64_t* ids, const int32_t* lengths, int inputs, const float* bias, int bias_layers, int bias_length) {
+// A state with room for its inputs' keys and values.
+State* fresh(Engine* e, const int32_t* lengths, int inputs, int capacity) {
+    State* s = new State{*e};
+    s->rows = inputs, s->capacity = capacity;
+    Cross& c = *s->cross;
+    c.length.assign(lengths, lengths + inputs);
+    for (int b = 0; b < inputs; b++) {
+        s->input.push_back(b);
+        c.stride.push_back(padded(lengths[b], 16));
+        c.start.push_back(c.layer);
+        c.layer += (size_t)e->heads * e->span * c.stride[b];
+    }
+    c.keys.reserve(c.layer * e->decoder_layers), c.values.reserve(c.layer * e->decoder_layers);
+    return s;
+}
+
+void encode(State& s, const int64_t* ids, const float* bias, int bias_layers, int bias_length) {
     Engine& e = s.e;
     Cross& c = *s.cross;
-    c.length.assign(lengths, lengths + inputs);
+    const int inputs = c.length.size();
     std::vector<int> first(inputs + 1, 0);
     int longest = 0;
     for (int b = 0; b < inputs; b++) {
-        first[b + 1] = first[b] + lengths[b];
-        c.stride.push_back(padded(lengths[b], 16));
-        c.start.push_back(c.layer);
-        c.layer += (size_t)e.heads * e.span * c.stride[b];
+        first[b + 1] = first[b] + c.length[b];
         longest = std::max(longest, c.stride[b]);
     }
     const int m = first[inputs], ld = 3 * e.inner, center = (bias_length - 1) / 2, span = e.span;
     e.reserve(m);
     for (auto& each : e.own) each.scores.reserve((size_t)8 * longest), each.k_transposed.reserve((size_t)span * longest + (size_t)m * span);
-    c.keys.reserve(c.layer * e.decoder_layers), c.values.reserve(c.layer * e.decoder_layers);
     e.team.run([&](int t) {
         auto [m0, m1] = e.part(m, t);
         auto [h0, h1] = e.part(e.heads, t);
@@ -375,6 +395,14 @@ void attend_cross(State& s, int layer, int hh, int b, int r, float* scores) {
     }
 }
 
+float log_sum(const float* logits, int n) {
+    __m512 top = _mm512_loadu_ps(logits), sum = _mm512_setzero_ps();
+    for (int j = 16; j < n; j += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(logits + j));
+    const float largest = _mm512_reduce_max_ps(top);
+    for (int j = 0; j < n; j += 16) sum = _mm512_add_ps(sum, exp16(_mm512_sub_ps(_mm512_loadu_ps(logits + j), _mm512_set1_ps(largest))));
+    return largest + logf(_mm512_reduce_add_ps(sum));
+}
+
 // The k best logits of a row, best first, lower ids first among equals; scores normalized when k > 1.
 void best_of(const float* logits, int n, int k, int64_t* ids, float* scores, std::vector<std::pair<float, int>>& found) {
     auto before = [](const std::pair<float, int>& a, const std::pair<float, int>& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); };
@@ -395,10 +423,38 @@ void best_of(const float* logits, int n, int k, int64_t* ids, float* scores, std
     std::sort(found.begin(), found.end(), before);
     for (int i = 0; i < k; i++) ids[i] = i < (int)found.size() ? found[i].second : 0;
     if (!scores || k == 1) return;
-    __m512 top = _mm512_set1_ps(found[0].first), sum = _mm512_setzero_ps();
-    for (int j = 0; j < n; j += 16) sum = _mm512_add_ps(sum, exp16(_mm512_sub_ps(_mm512_loadu_ps(logits + j), top)));
-    float normalizer = found[0].first + logf(_mm512_reduce_add_ps(sum));
+    const float normalizer = log_sum(logits, n);
     for (int i = 0; i < k; i++) scores[i] = (i < (int)found.size() ? found[i].first : -1e30f) - normalizer;
+}
+
+// The score of one output by its float32 row. h: the normed row times the norm's weight.
+float exact_score(const Engine& e, const float* h, int n) {
+    const float* w = e.exact + (size_t)n * e.width;
+    __m512 sum = _mm512_setzero_ps();
+    int i = 0;
+    for (; i + 16 <= e.width; i += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(w + i), _mm512_loadu_ps(h + i), sum);
+    float score = _mm512_reduce_add_ps(sum);
+    for (; i < e.width; i++) score += w[i] * h[i];
+    return score;
+}
+
+// The k best of the shortlist that the logits name, by exact scores; the normalizer has those and the logits of the others.
+void shortlisted(const Engine& e, const float* h, float* logits, int k, int64_t* ids, float* scores, Scratch& mine) {
+    const int count = std::max(PREVIEWED, k);
+    int64_t* list = mine.list.data();
+    if (mine.list.size() < (size_t)count) mine.list.resize(count), list = mine.list.data();
+    best_of(logits, padded(e.vocabulary), count, list, nullptr, mine.heap);
+    mine.h_exact.reserve(e.wide);
+    for (int i = 0; i < e.width; i++) mine.h_exact.p[i] = h[i] * e.exact_norm[i];
+    const int found = mine.heap.size() < (size_t)count ? mine.heap.size() : count;
+    mine.heap.clear();
+    for (int i = 0; i < found; i++) mine.heap.push_back({exact_score(e, mine.h_exact.p, list[i]), (int)list[i]});
+    for (auto& each : mine.heap) logits[each.second] = each.first;
+    std::sort(mine.heap.begin(), mine.heap.end(), [](auto& a, auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); });
+    for (int i = 0; i < k; i++) ids[i] = i < found ? mine.heap[i].second : 0;
+    if (k == 1) return;
+    const float normalizer = log_sum(logits, padded(e.vocabulary));
+    for (int i = 0; i < k; i++) scores[i] = (i < found ? mine.heap[i].first : -1e30f) - normalizer;
 }
 
 // The k best by exact scores. h: [wide] the normed row; scores of the int8 product err by at most |h| |w - wq| + |h - hq| |wq|
@@ -407,7 +463,7 @@ void exact_best(const Engine& e, const float* h, float* logits, int k, int64_t* 
     const int all = padded(e.vocabulary);
     float largest = 0, norm = 0, error = 0;
     for (int i = 0; i < e.wide; i++) largest = std::max(largest, fabsf(h[i])), norm += h[i] * h[i];
-    const float s = largest > 0 ? largest / 127 : 1;
+    const float s = largest > 0 ? largest / LEVELS : 1;
     for (int i = 0; i < e.wide; i++) {
         float d = h[i] - s * lrintf(h[i] / s);
         error += d * d;
@@ -424,13 +480,7 @@ void exact_best(const Engine& e, const float* h, float* logits, int k, int64_t* 
         unsigned possible = _mm512_cmp_ps_mask(_mm512_add_ps(_mm512_loadu_ps(logits + j), bound(j)), least, _CMP_GE_OQ);
         for (; possible; possible &= possible - 1) {
             const int n = j + __builtin_ctz(possible);
-            const float* w = e.exact + (size_t)n * e.width;
-            __m512 sum = _mm512_setzero_ps();
-            int i = 0;
-            for (; i + 16 <= e.width; i += 16) sum = _mm512_fmadd_ps(_mm512_loadu_ps(w + i), _mm512_loadu_ps(mine.h_exact.p + i), sum);
-            float score = _mm512_reduce_add_ps(sum);
-            for (; i < e.width; i++) score += w[i] * mine.h_exact.p[i];
-            mine.heap.push_back({score, n});
+            mine.heap.push_back({exact_score(e, mine.h_exact.p, n), n});
         }
     }
     std::sort(mine.heap.begin(), mine.heap.end(), [](auto& a, auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); });
@@ -481,8 +531,13 @@ void pass(State& s, const int64_t* tokens, const std::vector<Place>& places, int
                 for (int i = e.vocabulary; i < all; i++) e.logits.p[(size_t)r * all + i] = -1e30f;
         e.team.barrier();
         const float* hidden = m <= FEW ? mine.h.p : e.h.p;
-        for (int r = m0; r < m1 && e.exact; r++) exact_best(e, hidden + (size_t)r * e.wide, e.logits.p + (size_t)r * all, k, ids + (size_t)r * k, mine);
-        for (int r = m0; r < m1 && !e.exact; r++) best_of(e.logits.p + (size_t)r * all, all, k, ids + (size_t)r * k, scores + (size_t)r * k, mine.heap);
+        for (int r = m0; r < m1; r++) {
+            const float* row = hidden + (size_t)r * e.wide;
+            float *logits = e.logits.p + (size_t)r * all, *to = scores + (size_t)r * k;
+            if (e.lost) exact_best(e, row, logits, k, ids + (size_t)r * k, mine);
+            else if (e.exact) shortlisted(e, row, logits, k, ids + (size_t)r * k, to, mine);
+            else best_of(logits, all, k, ids + (size_t)r * k, to, mine.heap);
+        }
     });
 }
 
@@ -505,14 +560,43 @@ void verify(State& s, const int64_t* tokens, int count, int k, int64_t* ids, flo
     s.step += count;
 }
 
+// Nanoseconds in which a team reads this many bytes once, the median of several passes: the bound of a decode step.
+double stream(size_t bytes, int threads, int passes) {
+    Team team(threads);
+    auto* p = (uint8_t*)native_allocate(bytes);
+    if (!p) return 0;
+    memset(p, 1, bytes);
+    std::vector<double> took;
+    std::vector<int64_t> sums(threads * 8);
+    for (int pass = 0; pass < passes + 2; pass++) {
+        auto begin = std::chrono::steady_clock::now();
+        team.run([&](int t) {
+            const size_t lines = bytes / 256, l0 = lines * t / threads, l1 = lines * (t + 1) / threads;
+            __m512i s[4] = {};
+            for (size_t l = l0; l < l1; l++)
+                for (int i = 0; i < 4; i++) {
+                    const uint8_t* at = p + l * 256 + i * 64;
+                    _mm_prefetch((const char*)at + AHEAD, _MM_HINT_T0);
+                    s[i] = _mm512_add_epi64(s[i], _mm512_load_si512(at));
+                }
+            sums[t * 8] = _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_add_epi64(s[0], s[1]), _mm512_add_epi64(s[2], s[3])));
+        });
+        if (pass >= 2) took.push_back(std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count());
+    }
+    free(p);
+    std::nth_element(took.begin(), took.begin() + took.size() / 2, took.end());
+    return sums[0] ? took[took.size() / 2] : 0;  // used, so that no compiler leaves the reading out
+}
+
 }  // namespace
 
 extern "C" {
 size_t native_packed_size(int n, int k, int format) { return values_size(n, k, (Format)format) + scales_size(n, k, (Format)format); }
 void native_pack(const float* w, int n, int k, int format, uint8_t* out) { pack(w, n, k, (Format)format, out); }
 
-Engine* native_engine(const int64_t* dimensions, float epsilon, int threads, const float* embedding) {
-    return new Engine(dimensions, epsilon, threads, embedding);
+// partner: an engine whose threads this one shares, or null.
+Engine* native_engine(const int64_t* dimensions, float epsilon, int threads, const float* embedding, Engine* partner) {
+    return new Engine(dimensions, epsilon, partner ? partner->its_team : std::make_shared<Team>(threads), embedding);
 }
 // side: 0 encoder, 1 decoder, 2 cross_kv (which 0) and head (which 1). which: qkv, o, cross_q, cross_o, wi, wi_value, wo.
 void native_matrix(Engine* e, int side, int layer, int which, int n, int k, int format, const uint8_t* data) {
@@ -536,10 +620,31 @@ void native_exact_head(Engine* e, const float* rows, const float* norm, const fl
     e->exact = rows, e->exact_norm = norm, e->lost = lost, e->held = held;
 }
 State* native_encode(Engine* e, const int64_t* ids, const int32_t* lengths, int inputs, int capacity, const float* bias, int bias_layers, int bias_length) {
-    State* s = new State{*e};
-    s->rows = inputs, s->capacity = capacity;
-    for (int b = 0; b < inputs; b++) s->input.push_back(b);
-    encode(*s, ids, lengths, inputs, bias, bias_layers, bias_length);
+    State* s = fresh(e, lengths, inputs, capacity);
+    encode(*s, ids, bias, bias_layers, bias_length);
+    return s;
+}
+// An input's keys and values, kept and put back: their floats, a copy of them, and a state from such copies.
+size_t native_encoding_floats(State* s, int input) { return (size_t)2 * s->e.decoder_layers * s->e.heads * s->e.span * s->cross->stride[input]; }
+void native_take(State* s, int input, float* out) {
+    const Cross& c = *s->cross;
+    const size_t n = (size_t)s->e.heads * s->e.span * c.stride[input];
+    for (int layer = 0; layer < s->e.decoder_layers; layer++) {
+        memcpy(out, c.keys.p + layer * c.layer + c.start[input], n * 4), out += n;
+        memcpy(out, c.values.p + layer * c.layer + c.start[input], n * 4), out += n;
+    }
+}
+State* native_resume(Engine* e, const int32_t* lengths, int inputs, int capacity, const float** encodings) {
+    State* s = fresh(e, lengths, inputs, capacity);
+    const Cross& c = *s->cross;
+    for (int b = 0; b < inputs; b++) {
+        const size_t n = (size_t)e->heads * e->span * c.stride[b];
+        const float* from = encodings[b];
+        for (int layer = 0; layer < e->decoder_layers; layer++) {
+            memcpy(c.keys.p + layer * c.layer + c.start[b], from, n * 4), from += n;
+            memcpy(c.values.p + layer * c.layer + c.start[b], from, n * 4), from += n;
+        }
+    }
     return s;
 }
 void native_follow(State* s, const int64_t* parents, int rows) { follow(*s, parents, rows); }
@@ -547,6 +652,7 @@ void native_step(State* s, const int64_t* tokens, int k, int64_t* ids, float* sc
 void native_verify(State* s, const int64_t* tokens, int count, int k, int64_t* ids, float* scores) { verify(*s, tokens, count, k, ids, scores); }
 void native_rewind(State* s, int length) { s->step = length, s->slot.resize(length); }
 const float* native_logits(State* s) { return s->e.logits.p; }
+double native_stream(size_t bytes, int threads, int passes) { return stream(bytes, threads, passes); }
 void native_free_state(State* s) { delete s; }
 void native_free(Engine* e) { delete e; }
 void* native_allocate(size_t bytes) {

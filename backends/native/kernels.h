@@ -6,7 +6,10 @@
 //   BF16  pairs of inputs beside each other (VDPBF16PS)
 //   I8    four inputs beside each other as unsigned bytes q + 128 (VPDPBUSD); one scale per output
 //   I4    eight inputs in four bytes, low nibbles first, as q + 8; one float16 scale per output and 64 inputs
-// Activations of I8 and I4 are quantized per row by their largest magnitude; -128 x (sum of a row) undoes the offset.
+//   I8A16 as I8, with activations of 16 bits
+// Activations of the integer formats are quantized per row by their largest magnitude, to 8 bits, or to 16: two planes of 8 bits,
+// which a product takes as two rows, so that the second costs no further reading of the matrix. The sum of a row undoes the
+// offset of the weights.
 #pragma once
 #include <immintrin.h>
 
@@ -15,34 +18,37 @@
 #include <cstdint>
 #include <cstring>
 
-enum Format { F32 = 0, BF16 = 1, I8 = 2, I4 = 3 };
+enum Format { F32 = 0, BF16 = 1, I8 = 2, I4 = 3, I8A16 = 4 };
+constexpr int planes(Format format) { return format == I8A16 ? 2 : 1; }
+constexpr bool bytes(Format format) { return format == I8 || format == I8A16; }
 
 struct Matrix {
     int n = 0, k = 0;
     Format format = F32;
     const uint8_t* data = nullptr;    // packed values
-    const float* scale = nullptr;     // I8: per output
+    const float* scale = nullptr;     // of bytes: per output
     const uint16_t* groups = nullptr; // I4: float16 per output of a block and group
     int blocks() const { return (n + 63) / 64; }
 };
 
-// Rows of activations in the form that a format multiplies.
+// Rows of activations in the form that a format multiplies. Planes of I8A16: row m is 256 x q[2 m] + q[2 m + 1].
 struct Rows {
     int m = 0, k = 0;
     const float* f = nullptr;
     int8_t* q = nullptr;
     uint16_t* b = nullptr;
-    float* scale = nullptr;
-    int32_t *sum = nullptr, *group_sum = nullptr;
+    float* scale = nullptr;            // per row
+    int32_t *sum = nullptr, *group_sum = nullptr;  // per plane
 };
+constexpr int LEVELS = 127, FINE_LEVELS = 127 * 256;
 
 inline size_t values_size(int n, int k, Format format) {
     size_t count = (size_t)((n + 63) / 64) * 64 * k;
-    return format == F32 ? count * 4 : format == BF16 ? count * 2 : format == I8 ? count : count / 2;
+    return format == F32 ? count * 4 : format == BF16 ? count * 2 : bytes(format) ? count : count / 2;
 }
 inline size_t scales_size(int n, int k, Format format) {
     size_t rows = (size_t)((n + 63) / 64) * 64;
-    return format == I8 ? rows * 4 : format == I4 ? rows * (k / 64) * 2 : 0;
+    return bytes(format) ? rows * 4 : format == I4 ? rows * (k / 64) * 2 : 0;
 }
 
 inline uint16_t to_bf16(float f) {
@@ -63,7 +69,7 @@ inline void pack(const float* w, int n, int k, Format format, uint8_t* out) {
             for (int c = 0; c < k; c++) ((float*)out)[((size_t)b * k + c) * 64 + j] = at(row, c);
         } else if (format == BF16) {
             for (int c = 0; c < k; c++) ((uint16_t*)out)[(((size_t)b * (k / 2) + c / 2) * 64 + j) * 2 + (c & 1)] = to_bf16(at(row, c));
-        } else if (format == I8) {
+        } else if (bytes(format)) {
             float top = 0;
             for (int c = 0; c < k; c++) top = std::max(top, fabsf(at(row, c)));
             float s = top > 0 ? top / 127 : 1;
@@ -97,10 +103,24 @@ inline void prepare(const Rows& a, Format format, int m0, int m1) {
         } else if (format >= I8) {
             __m512 top = _mm512_setzero_ps();
             for (int c = 0; c < a.k; c += 16) top = _mm512_max_ps(top, _mm512_abs_ps(_mm512_loadu_ps(x + c)));
-            float largest = _mm512_reduce_max_ps(top), s = largest > 0 ? largest / 127 : 1;
+            float largest = _mm512_reduce_max_ps(top), s = largest > 0 ? largest / (planes(format) == 2 ? FINE_LEVELS : LEVELS) : 1;
             __m512 inverse = _mm512_set1_ps(1 / s);
-            int total = 0;
             a.scale[m] = s;
+            if (planes(format) == 2) {
+                int8_t *high = a.q + (size_t)2 * m * a.k, *low = high + a.k;
+                __m512i high_sum = _mm512_setzero_si512(), low_sum = _mm512_setzero_si512();
+                for (int c = 0; c < a.k; c += 16) {
+                    __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + c), inverse));
+                    __m512i h = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8);
+                    __m512i l = _mm512_sub_epi32(v, _mm512_slli_epi32(h, 8));
+                    high_sum = _mm512_add_epi32(high_sum, h), low_sum = _mm512_add_epi32(low_sum, l);
+                    _mm_storeu_si128((__m128i*)(high + c), _mm512_cvtepi32_epi8(h));
+                    _mm_storeu_si128((__m128i*)(low + c), _mm512_cvtepi32_epi8(l));
+                }
+                a.sum[2 * m] = _mm512_reduce_add_epi32(high_sum), a.sum[2 * m + 1] = _mm512_reduce_add_epi32(low_sum);
+                continue;
+            }
+            a.sum[m] = 0;
             for (int g = 0; g < a.k; g += 64) {
                 __m512i sums = _mm512_setzero_si512();
                 for (int c = g; c < g + 64; c += 16) {
@@ -108,11 +128,8 @@ inline void prepare(const Rows& a, Format format, int m0, int m1) {
                     sums = _mm512_add_epi32(sums, v);
                     _mm_storeu_si128((__m128i*)(a.q + (size_t)m * a.k + c), _mm512_cvtsepi32_epi8(v));
                 }
-                int part = _mm512_reduce_add_epi32(sums);
-                a.group_sum[(size_t)m * (a.k / 64) + g / 64] = part;
-                total += part;
+                a.sum[m] += a.group_sum[(size_t)m * (a.k / 64) + g / 64] = _mm512_reduce_add_epi32(sums);
             }
-            a.sum[m] = total;
         }
     }
 }
@@ -125,7 +142,7 @@ inline int32_t quad(const int8_t* p) {
     return v;
 }
 
-// M rows x V vectors of 16 outputs, from vector v0 of a block on.
+// M rows (of I8A16: planes, from plane m0 on) x V vectors of 16 outputs, from vector v0 of a block on.
 template <int M, int V, Format FORMAT>
 inline void tile(const Matrix& w, int block, int v0, const Rows& a, int m0, float* y, size_t ldy) {
     const int k = w.k;
@@ -156,7 +173,7 @@ inline void tile(const Matrix& w, int block, int v0, const Rows& a, int m0, floa
         for (int m = 0; m < M; m++)
             for (int v = 0; v < V; v++)
                 _mm512_storeu_ps(y + (size_t)m * ldy + (v0 + v) * 16, U == 2 ? _mm512_add_ps(c[0][m][v], c[U - 1][m][v]) : c[0][m][v]);
-    } else if constexpr (FORMAT == I8) {
+    } else if constexpr (bytes(FORMAT)) {
         __m512i c[U][M][V] = {};
         for (int m = 0; m < M; m++)
             for (int v = 0; v < V; v++) c[0][m][v] = _mm512_set1_epi32(-128 * a.sum[m0 + m]);
@@ -171,11 +188,13 @@ inline void tile(const Matrix& w, int block, int v0, const Rows& a, int m0, floa
                     for (int m = 0; m < M; m++)
                         c[u][m][v] = _mm512_dpbusd_epi32(c[u][m][v], wv, _mm512_set1_epi32(quad(x + (size_t)m * k + (i + u) * 4)));
                 }
-        for (int m = 0; m < M; m++)
+        auto sum = [&](int m, int v) { return _mm512_cvtepi32_ps(U == 2 ? _mm512_add_epi32(c[0][m][v], c[U - 1][m][v]) : c[0][m][v]); };
+        constexpr int P = planes(FORMAT);
+        for (int m = 0; m < M; m += P)
             for (int v = 0; v < V; v++) {
-                __m512i r = U == 2 ? _mm512_add_epi32(c[0][m][v], c[U - 1][m][v]) : c[0][m][v];
-                __m512 s = _mm512_mul_ps(_mm512_set1_ps(a.scale[m0 + m]), _mm512_loadu_ps(w.scale + block * 64 + (v0 + v) * 16));
-                _mm512_storeu_ps(y + (size_t)m * ldy + (v0 + v) * 16, _mm512_mul_ps(_mm512_cvtepi32_ps(r), s));
+                __m512 r = P == 2 ? _mm512_fmadd_ps(sum(m, v), _mm512_set1_ps(256), sum(m + P - 1, v)) : sum(m, v);
+                __m512 s = _mm512_mul_ps(_mm512_set1_ps(a.scale[(m0 + m) / P]), _mm512_loadu_ps(w.scale + block * 64 + (v0 + v) * 16));
+                _mm512_storeu_ps(y + (size_t)(m / P) * ldy + (v0 + v) * 16, _mm512_mul_ps(r, s));
             }
     } else {
         const int groups = k / 64;
@@ -212,9 +231,10 @@ inline void tile(const Matrix& w, int block, int v0, const Rows& a, int m0, floa
 
 template <Format FORMAT>
 inline void rows_times_block(const Matrix& w, int block, const Rows& a, float* y, size_t ldy) {
-    for (int m = 0; m < a.m;) {
-        int left = a.m - m;
-        float* at = y + (size_t)m * ldy;
+    constexpr int P = planes(FORMAT);
+    for (int m = 0; m < a.m * P;) {
+        int left = a.m * P - m;
+        float* at = y + (size_t)(m / P) * ldy;
         if (left >= 8) {
             tile<8, 2, FORMAT>(w, block, 0, a, m, at, ldy);
             tile<8, 2, FORMAT>(w, block, 2, a, m, at, ldy);
@@ -225,7 +245,7 @@ inline void rows_times_block(const Matrix& w, int block, const Rows& a, float* y
         } else if (left >= 2) {
             tile<2, 4, FORMAT>(w, block, 0, a, m, at, ldy);
             m += 2;
-        } else {
+        } else if constexpr (P == 1) {
             tile<1, 4, FORMAT>(w, block, 0, a, m, at, ldy);
             m += 1;
         }
@@ -239,6 +259,7 @@ inline void multiply(const Matrix& w, int block, const Rows& a, float* y, size_t
         case BF16: return rows_times_block<BF16>(w, block, a, y, ldy);
         case I8: return rows_times_block<I8>(w, block, a, y, ldy);
         case I4: return rows_times_block<I4>(w, block, a, y, ldy);
+        case I8A16: return rows_times_block<I8A16>(w, block, a, y, ldy);
     }
 }
 

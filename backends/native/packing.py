@@ -12,7 +12,7 @@ import numpy as np
 
 from stepscope.conversion.weights import Dimensions, Layer, Weights, take_apart
 from stepscope.core.errors import RequestError
-from stepscope.core.plan import DType, LoadPlan, Quantization
+from stepscope.core.plan import DType, Head, LoadPlan, Quantization
 from stepscope.core.session import ModelSource
 
 from . import library
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-F32, BF16, I8, I4 = range(4)
+F32, BF16, I8, I4, I8A16 = range(5)
 EXACT_HEAD, HEAD = "exact_head.npz", "head.npy"
-WEIGHTS, EMBEDDING, BIASES, ABOUT = "weights.bin", "embedding.npy", "biases.npz", "native.json"
+WEIGHTS, DRAFT_WEIGHTS, EMBEDDING, BIASES, ABOUT = "weights.bin", "drafts.bin", "embedding.npy", "biases.npz", "native.json"
 ALIGN = 64
 ENCODER, DECODER, REST = range(3)
 MATRICES = (
@@ -42,50 +42,49 @@ def export(plan: LoadPlan, source: ModelSource, directory: Path, progress: Calla
     """weights.bin (all packed matrices), their places in native.json, the embedding table and the position biases."""
     model, _ = source.torch_model(LoadPlan(plan.model, plan.backend, threads=plan.threads))
     weights = take_apart(model)
-    format_, head_format = _formats(plan)
-    if plan.exact_head:
-        head_format = I8
+    layers, head = _formats(plan)
     engine = library.load(progress)
     progress("Packing the weights")
-    matrices, kept = [], []
-    with (directory / WEIGHTS).open("wb") as out:
-        for name, side, layer, which, matrix in _matrices(weights):
-            chosen = head_format if name == "lm_head" else format_
-            if any(part in name for part in plan.keep_float):
-                chosen = F32
-                kept.append(name)
-            n, k = matrix.shape
-            packed = np.empty(engine.native_packed_size(n, k, chosen), np.uint8)
-            whole = np.ascontiguousarray(matrix, np.float32)
-            engine.native_pack(whole.ctypes.data, n, k, chosen, packed.ctypes.data)
-            matrices.append(
-                {
-                    "name": name,
-                    "side": side,
-                    "layer": layer,
-                    "which": which,
-                    "n": n,
-                    "k": k,
-                    "format": chosen,
-                    "at": out.tell(),
-                }
-            )
-            out.write(packed.tobytes())
-            out.write(bytes(-out.tell() % ALIGN))
-    if unknown := [part for part in plan.keep_float if not any(part in name for name in kept)]:
+    matrices = _pack(engine, weights, directory / WEIGHTS, layers, head, plan.keep_float)
+    drafts = _pack(engine, weights, directory / DRAFT_WEIGHTS, I4, I4) if plan.self_draft else []
+    names = [m["name"] for m in matrices]
+    if unknown := [part for part in plan.keep_float if not any(part in name for name in names)]:
         raise RequestError(
             f"No layer's name contains {' or '.join(unknown)}.", "Names are such as decoder.block.0.Dense.wo and lm_head."
         )
     np.save(directory / EMBEDDING, weights.embedding)
-    if plan.exact_head:
+    if plan.head is not Head.FULL:
         _save_exact_head(weights, directory)
     np.savez(
         directory / BIASES,
         encoder=np.stack([layer.bias for layer in _unshared(weights.encoder)]),
         decoder=np.stack([layer.bias for layer in _unshared(weights.decoder)]),
     )
-    about = {"dimensions": asdict(weights.dimensions), "parameters": weights.parameters, "matrices": matrices, "kept": kept}
+    about = {
+        "dimensions": asdict(weights.dimensions), "parameters": weights.parameters, "matrices": matrices, "drafts": drafts,
+    }  # fmt: skip
     (directory / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _pack(
+    engine: Any, weights: Weights, file: Path, layers: int, head: int, keep_float: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Writes every matrix in these formats and returns the places."""
+    found = []
+    with file.open("wb") as out:
+        for name, side, layer, which, matrix in _matrices(weights):
+            chosen = head if name == "lm_head" else layers
+            if any(part in name for part in keep_float):
+                chosen = F32
+            n, k = matrix.shape
+            packed = np.empty(engine.native_packed_size(n, k, chosen), np.uint8)
+            whole = np.ascontiguousarray(matrix, np.float32)
+            engine.native_pack(whole.ctypes.data, n, k, chosen, packed.ctypes.data)
+            place = {"name": name, "side": side, "layer": layer, "which": which, "n": n, "k": k, "format": chosen}
+            found.append({**place, "at": out.tell()})
+            out.write(packed.tobytes())
+            out.write(bytes(-out.tell() % ALIGN))
+    return found
 
 
 def _save_exact_head(weights: Weights, directory: Path) -> None:
@@ -106,9 +105,17 @@ def _save_exact_head(weights: Weights, directory: Path) -> None:
 
 
 def _formats(plan: LoadPlan) -> tuple[int, int]:
-    """Of the layers and of the vocabulary projection, which 4 bits would hurt most."""
+    """Of the layers and of the vocabulary projection."""
+    layers, head = _plain_formats(plan)
+    return layers, {Head.FULL: head, Head.EXACT_INT8: I8, Head.SHORTLIST: I4}[plan.head]
+
+
+def _plain_formats(plan: LoadPlan) -> tuple[int, int]:
+    """The vocabulary projection is what 4 bits would hurt most."""
     if plan.quantization is Quantization.INT8_DYNAMIC:
         return I8, I8
+    if plan.quantization is Quantization.INT8_WEIGHT_ONLY:
+        return I8A16, I8A16
     if plan.quantization is Quantization.INT4_WEIGHT_ONLY:
         return I4, I8
     return (BF16, BF16) if plan.dtype is DType.BFLOAT16 else (F32, F32)

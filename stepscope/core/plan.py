@@ -56,6 +56,24 @@ class Reorder(StrEnum):
     LAZY = "lazy"
 
 
+class Head(StrEnum):
+    """How the vocabulary projection is read. FULL: like every other layer. EXACT_INT8: in int8, the outputs that may be the
+    best scored again in float32. SHORTLIST: in int4, its 64 best scored again in float32."""
+
+    FULL = "full"
+    EXACT_INT8 = "exact_int8"
+    SHORTLIST = "shortlist"
+
+
+class DraftFrom(StrEnum):
+    """Where tokens come from that one pass then verifies. TEXT: what followed the same n-gram in the input or the output.
+    SELF: the same model with its weights in int4."""
+
+    NONE = "none"
+    TEXT = "text"
+    SELF = "self"
+
+
 class BeamSearch(StrEnum):
     NAIVE = "naive"
     VECTORIZED = "vectorized"
@@ -69,8 +87,8 @@ class LoadPlan:
     native: keys of techniques that patch this backend's handle from their own file.
     keep_float: parts of layer names that quantization leaves alone. calibration: file whose inputs static quantization
     sees, empty for the shipped evaluation inputs. graph_optimization: the runtime may rewrite its graph.
-    compiled: steps are compiled ahead; cuda_graphs: and replayed as one launch. exact_head: the vocabulary projection is
-    held in int8 and its best candidates are scored again in float32.
+    compiled: steps are compiled ahead; cuda_graphs: and replayed as one launch. self_draft: a second copy of the weights in
+    int4 is held, which drafts.
     """
 
     model: str
@@ -91,18 +109,20 @@ class LoadPlan:
     graph_optimization: bool = False
     compiled: bool = False
     cuda_graphs: bool = False
-    exact_head: bool = False
+    head: Head = Head.FULL
+    self_draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
     """All that may change between two runs of one worker. encoder_cache_bytes: 0 is no encoder cache; draft_tokens: the most
-    tokens of the input that are proposed at once (prompt lookup), 0 for none."""
+    tokens that are drafted at once."""
 
     search: Search = field(default_factory=Search)
     beam_search: BeamSearch = BeamSearch.NAIVE
     drop_finished_rows: bool = False
     encoder_cache_bytes: int = 0
+    draft_from: DraftFrom = DraftFrom.NONE
     draft_tokens: int = 0
 
 

@@ -120,6 +120,15 @@ class Verifies(Protocol):
         ...
 
 
+@runtime_checkable
+class Drafts(Verifies, Protocol):
+    """Capability: the session drafts tokens itself (technique ``self_drafting``)."""
+
+    def draft(self, state: State, inputs: Ids, count: int) -> Ids:
+        """inputs: [n] all decoder inputs so far, start token first -> the ``count`` tokens that would follow, roughly."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """What a runtime that owns its loop returns: per input the new token ids, end of sequence included.

@@ -1,8 +1,8 @@
-"""Greedy search over one input that verifies drafts: tokens which followed the same n-gram in the input or in the output."""
+"""Greedy search over one input that verifies drafts: from the same n-gram in input or output, or from the session."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,11 +27,20 @@ def proposed(history: Sequence[int], source: Sequence[int], count: int) -> list[
     return []
 
 
-class Drafted:
-    """The search's side: what to verify next, and what of it is kept."""
+Proposer = Callable[[Sequence[int], int], Sequence[int]]
 
-    def __init__(self, source: Sequence[int], special: SpecialTokens, plan: DecodePlan) -> None:
-        self._source = [token for token in source if token != special.eos]
+
+def from_text(source: Sequence[int], special: SpecialTokens) -> Proposer:
+    """Proposes what followed the same n-gram. source: token ids of the input."""
+    text = [token for token in source if token != special.eos]
+    return lambda history, count: proposed(history, text, count)
+
+
+class Drafted:
+    """The search's side: what to verify next, and what of it is kept. propose(tokens so far, most) -> drafts."""
+
+    def __init__(self, propose: Proposer, special: SpecialTokens, plan: DecodePlan) -> None:
+        self._propose = propose
         self._special = special
         self._limit, self._exact = plan.search.max_new_tokens, plan.search.exact_tokens
         self._most = plan.draft_tokens
@@ -40,7 +49,7 @@ class Drafted:
     def next(self) -> Ids:
         """The last token and the drafts after it."""
         room = self._limit - len(self.tokens) - 1
-        drafts = proposed(self.tokens, self._source, min(self._most, room)) if self.tokens and room > 0 else []
+        drafts = self._propose(self.tokens, min(self._most, room)) if self.tokens and room > 0 else []
         return np.array([self.tokens[-1] if self.tokens else self._special.start, *drafts], np.int64)
 
     def advance(self, asked: Ids, candidates: Candidates) -> int | None:

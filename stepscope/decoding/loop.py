@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
-from stepscope.core.plan import BeamSearch, DecodePlan
-from stepscope.core.session import Candidates, Session, SpecialTokens, State, TokenBatch, Verifies
+import numpy as np
+
+from stepscope.core.plan import BeamSearch, DecodePlan, DraftFrom
+from stepscope.core.session import Candidates, Drafts, Session, SpecialTokens, State, TokenBatch, Verifies
 
 from .beam_naive import NaiveBeams
 from .beam_vectorized import VectorizedBeams
-from .draft import Drafted
+from .draft import Drafted, Proposer, from_text
 from .encoder_cache import EncoderCache
 from .greedy import Greedy
 
@@ -90,7 +92,7 @@ def decode(
     encode_ns = end - begin
     if watcher is not None:
         watcher.encoded(end, encode_ns, cached_rows)
-    if plan.draft_tokens:
+    if plan.draft_from is not DraftFrom.NONE:
         return _decode_drafted(session, state, batch, special, plan, encode_ns, watcher, cancelled)
     tokens, parents = search.first(), None
     while True:
@@ -111,6 +113,14 @@ def decode(
     return Decoded(encode_ns, tuple(step_ns), tuple(token_at_ns), tuple(rows), search.hypotheses())
 
 
+def _proposer(session: Session, state: State, batch: TokenBatch, special: SpecialTokens, plan: DecodePlan) -> Proposer:
+    if plan.draft_from is DraftFrom.TEXT:
+        return from_text(batch.ids[0][batch.mask[0]].tolist(), special)
+    assert isinstance(session, Drafts)
+    own = session
+    return lambda tokens, count: own.draft(state, np.array([special.start, *tokens], np.int64), count).tolist()
+
+
 def _decode_drafted(
     session: Session,
     state: State,
@@ -123,7 +133,7 @@ def _decode_drafted(
 ) -> Decoded:
     """As ``decode`` for one row and drafts: a step may yield several tokens, which then share its time of arrival."""
     assert isinstance(session, Verifies)
-    search = Drafted(batch.ids[0][batch.mask[0]].tolist(), special, plan)
+    search = Drafted(_proposer(session, state, batch, special, plan), special, plan)
     step_ns: list[int] = []
     token_at_ns: list[int] = []
     rows: list[int] = []

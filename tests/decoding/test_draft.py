@@ -10,7 +10,7 @@ from stepscope.core.errors import RequestError
 from stepscope.core.plan import DecodePlan
 from stepscope.core.request import RunRequest, Search
 from stepscope.core.session import Candidates, SpecialTokens
-from stepscope.decoding.draft import Drafted, proposed
+from stepscope.decoding.draft import Drafted, from_text, proposed
 
 SPECIAL = SpecialTokens(start=0, pad=0, eos=1)
 
@@ -28,7 +28,7 @@ def answered(search: Drafted, asked: list[int], answers: list[int]) -> int | Non
 
 
 def test_drafts_are_kept_up_to_the_first_that_the_model_would_not_have_chosen() -> None:
-    search = Drafted([5, 6, 7, 8, 1], SPECIAL, DecodePlan(Search(max_new_tokens=20), draft_tokens=3))
+    search = Drafted(from_text([5, 6, 7, 8, 1], SPECIAL), SPECIAL, DecodePlan(Search(max_new_tokens=20), draft_tokens=3))
     assert search.next().tolist() == [0]
     assert answered(search, [0], [5]) == 1
     asked = search.next().tolist()
@@ -40,7 +40,7 @@ def test_drafts_are_kept_up_to_the_first_that_the_model_would_not_have_chosen() 
 
 
 def test_the_limit_and_the_end_of_sequence_inside_a_draft() -> None:
-    search = Drafted([5, 6, 7, 8, 1], SPECIAL, DecodePlan(Search(max_new_tokens=3), draft_tokens=8))
+    search = Drafted(from_text([5, 6, 7, 8, 1], SPECIAL), SPECIAL, DecodePlan(Search(max_new_tokens=3), draft_tokens=8))
     answered(search, [0], [5])
     assert search.next().tolist() == [5, 6], "no more drafts than there is room for, and one token after them"
     assert answered(search, [5, 6], [6, 7]) is None
