@@ -2,8 +2,8 @@
 
 Every contender runs in fresh worker processes, interleaved (A B C A B C), seven repetitions in each of at least three; it is
 first tried at one and at all threads and then runs at its better count. A ratio is taken per round between medians of whole
-generations; the median over rounds is reported with a bootstrap interval. For the native engine: the bytes of weights that a step
-reads, how fast, and what share that is of the rate at which as many threads read as many bytes and do nothing else.
+generations; the median over rounds is reported with a bootstrap interval. For the native engine: the bytes of weights that a
+step reads, how fast, and what share that is of the rate at which as many threads read as many bytes and do nothing else.
 
 Optimum's export under ONNX Runtime is no contender: optimum-onnx 0.1 needs transformers below 4.58.
 """
@@ -134,7 +134,7 @@ def measure(executor: Executor, who: Contender, work: Work, threads: int, repeti
         return None
     result = executor.store.result(run_id)
     digest = result.converted.digest if result.converted else ""
-    return Measured(row.summary.total_ns, row.summary.step_p50_ns or 0, result.texts, digest)
+    return Measured(row.summary.total_ns, result.summary().step_p50_ns or 0, result.texts, digest)
 
 
 def bandwidth(who: Contender, work: Work, threads: int, step_ns: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from . import catalog
 from .encoding import from_json, to_json
 from .errors import RequestError, StepScopeError
-from .plan import DecodePlan, LoadPlan, candidates_needed
+from .plan import FORCED_CANDIDATES, DecodePlan, LoadPlan, candidates_needed
 from .request import RunRequest
 from .spec import BackendSpec, TechniqueSpec
 
@@ -90,7 +90,7 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
         reasons += [
             f"{technique.title} works with greedy search: choose 1 beam." for technique in chosen if technique.greedy_only
         ]
-    if request.search.num_beams > 1 or len(request.inputs) > 1:
+    if request.search.num_beams > 1 or len(request.inputs[: request.batch_size or None]) > 1:
         one = [technique.title for technique in chosen if technique.one_row_only]
         reasons += [f"{title} works on one input with greedy search: choose 1 beam and one line." for title in one]
     if reasons:
@@ -100,7 +100,7 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
         backend=request.backend,
         device=request.device,
         threads=request.threads,
-        candidates=candidates_needed(request.search, eos_tokens),
+        candidates=FORCED_CANDIDATES if request.forced else candidates_needed(request.search, eos_tokens),
         native=tuple(t.key for t in chosen if backend.key in t.native_for),
         keep_float=request.keep_float if any("quantization" in t.sets for t in chosen) else (),
         calibration=request.calibration if any(t.calibrates for t in chosen) else "",

@@ -137,6 +137,7 @@ class RepetitionDone:
     encode_ns: tokenization left out, None where it cannot be seen; step_ns: each call of ``step`` (empty when only the
     total can be seen); token_ns: time of each step's tokens on the host, from the repetition's start; total_ns: start to
     the last text. tokens: new tokens over all inputs, end of sequence included. token_ids: per input, likewise.
+    first_steps, first_tokens: where in step_ns and in token_ns each batch begins; one batch unless the request has more.
     """
 
     index: int
@@ -152,6 +153,18 @@ class RepetitionDone:
     tokens: int
     token_ids: tuple[tuple[int, ...], ...]
     texts: tuple[str, ...]
+    first_steps: tuple[int, ...] = (0,)
+    first_tokens: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Teacher forcing of one input: at each of its forced tokens the best candidates, best first, and their
+    log-probabilities [steps][k]."""
+
+    input: int
+    ids: tuple[tuple[int, ...], ...]
+    log_probs: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +235,7 @@ class RunFailed:
 
 Event: TypeAlias = (
     WorkerReady | PhaseBegan | PhaseEnded | Progress | PlanResolved | Converted | Compiled | ModelLoaded | InputsTokenized
-    | RepetitionBegan | Encoded | StepDone | TextSoFar | RepetitionDone | EncoderCacheUsed | MemorySampled
+    | RepetitionBegan | Encoded | StepDone | TextSoFar | RepetitionDone | Forced | EncoderCacheUsed | MemorySampled
     | MemoryPeak | Agreement | AgreementUnknown | RunFinished | RunCancelled | RunFailed
 )  # fmt: skip
 

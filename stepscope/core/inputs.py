@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
-from .request import MAX_INPUTS
+from .request import MAX_BATCH
 
 
 def read_inputs(name: str, data: bytes, column: str | None = None) -> tuple[str, ...]:
@@ -30,9 +30,9 @@ def read_inputs(name: str, data: bytes, column: str | None = None) -> tuple[str,
         found = [str(row[chosen]).strip() for row in rows if str(row.get(chosen) or "").strip()]
     if not found:
         raise RequestError(f"{name} holds no input.", "Check the file.")
-    if len(found) > MAX_INPUTS:
+    if len(found) > MAX_BATCH:
         raise RequestError(
-            f"{name} holds {len(found):,} inputs, more than one batch can ({MAX_INPUTS}).", "Shorten the file."
+            f"{name} holds {len(found):,} inputs, more than one batch can ({MAX_BATCH}).", "Shorten the file."
         )
     return tuple(found)
 

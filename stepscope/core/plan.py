@@ -126,6 +126,9 @@ class DecodePlan:
     draft_tokens: int = 0
 
 
+FORCED_CANDIDATES = 16  # of each step of teacher forcing
+
+
 def candidates_needed(search: Search, eos_tokens: int = 1) -> int:
     """k per row: 1 for greedy; (1 + eos tokens) x beams for beam search, as transformers keeps; room to suppress eos."""
     suppressed = eos_tokens if search.exact_tokens else 0

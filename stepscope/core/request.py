@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .encoding import to_json
 from .errors import RequestError
 
-MAX_INPUTS = 64
+MAX_BATCH, MAX_INPUTS = 64, 1000
 MAX_INPUT_CHARACTERS = 20_000
 MAX_BEAMS = 16
 MAX_NEW_TOKENS = 1024
@@ -41,6 +41,8 @@ class RunRequest:
     time_limit_s: wall-clock seconds for the whole run, load included.
     keep_float: parts of layer names that quantization leaves alone; calibration: file whose inputs static quantization
     sees (empty: the shipped evaluation inputs).
+    batch_size: inputs that are generated together, batch after batch (0: all at once).
+    forced: per input the tokens that are fed whatever the model would choose (teacher forcing); then that is the whole run.
     """
 
     model: str
@@ -56,6 +58,8 @@ class RunRequest:
     time_limit_s: float = 600.0
     keep_float: tuple[str, ...] = ()
     calibration: str = ""
+    batch_size: int = 0
+    forced: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "techniques", tuple(sorted(set(self.techniques))))
@@ -64,6 +68,12 @@ class RunRequest:
     def texts(self) -> tuple[str, ...]:
         """The inputs as the tokenizer sees them."""
         return tuple(self.prefix + text for text in self.inputs)
+
+    @property
+    def batches(self) -> list[slice]:
+        """Which inputs go together."""
+        size = self.batch_size or len(self.inputs) or 1
+        return [slice(at, at + size) for at in range(0, len(self.inputs), size)]
 
     def digest(self) -> str:
         """Hash of the whole request: equal requests are comparable runs."""
@@ -85,13 +95,14 @@ def split_lines(text: str) -> tuple[str, ...]:
 
 def validate(request: RunRequest, *, cores: int) -> None:
     """Raises RequestError with every reason why the values themselves cannot be; stacks are judged elsewhere."""
-    reasons = list(_input_reasons(request.inputs))
+    reasons = list(_input_reasons(request))
     search = request.search
     limits = (
         ("Beams", search.num_beams, 1, MAX_BEAMS),
         ("Max new tokens", search.max_new_tokens, 1, MAX_NEW_TOKENS),
         ("Threads", request.threads, 1, cores),
         ("Repetitions", request.repetitions, 1, MAX_REPETITIONS),
+        ("Batch size", request.batch_size, 0, MAX_BATCH),
     )
     for name, value, low, high in limits:
         if not low <= value <= high:
@@ -104,12 +115,14 @@ def validate(request: RunRequest, *, cores: int) -> None:
         raise RequestError(tuple(reasons))
 
 
-def _input_reasons(inputs: tuple[str, ...]) -> list[str]:
+def _input_reasons(request: RunRequest) -> list[str]:
+    inputs = request.inputs
     if not inputs or not any(text.strip() for text in inputs):
         return ["There is no input: type a sentence, choose an example or upload a file."]
     reasons = []
-    if len(inputs) > MAX_INPUTS:
-        reasons.append(f"{len(inputs)} inputs are more than one batch can hold ({MAX_INPUTS}): remove some lines.")
+    most = MAX_INPUTS if request.batch_size else MAX_BATCH
+    if len(inputs) > most:
+        reasons.append(f"{len(inputs)} inputs are more than one batch can hold ({most}): remove some lines.")
     for number, text in enumerate(inputs, 1):
         if not text.strip():
             reasons.append(f"Input {number} is empty: remove it or type something.")

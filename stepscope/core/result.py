@@ -59,6 +59,7 @@ class RunResult:
     live_steps: list[ev.StepDone] = field(default_factory=list)
     live_texts: tuple[str, ...] = ()
     repetitions: list[ev.RepetitionDone] = field(default_factory=list)
+    forced: list[ev.Forced] = field(default_factory=list)
     memory: list[ev.MemorySampled] = field(default_factory=list)
     peak: ev.MemoryPeak | None = None
     encoder_cache: ev.EncoderCacheUsed | None = None
@@ -108,6 +109,8 @@ class RunResult:
                 self.repetitions.append(event)
                 if event.kind == ev.RepetitionKind.LIVE:
                     self.live_texts = event.texts
+            case ev.Forced():
+                self.forced.append(event)
             case ev.MemorySampled():
                 self.memory.append(event)
             case ev.MemoryPeak():
@@ -150,7 +153,7 @@ class RunResult:
             encode_ns=_whole([t for rep in reps if (t := rep.encode_ns) is not None]),
             itl_p50_ns=_whole([median(gap) for gap in gaps]),
             itl_p95_ns=_whole([percentile(gap, 95) for gap in gaps]),
-            step_p50_ns=_whole([median(rep.step_ns[1:]) for rep in reps if len(rep.step_ns) > 1]),
+            step_p50_ns=_whole([median(steps) for rep in reps if (steps := later_steps_ns(rep))]),
             time_per_output_token_ns=_whole([each for rep in reps if (each := time_per_output_token_ns(rep))]),
             total_ns=_whole([rep.total_ns for rep in reps]),
             tokens_per_second=median([rep.tokens / (rep.total_ns / 1e9) for rep in reps]),
@@ -164,13 +167,19 @@ def _whole(values: Sequence[float]) -> int | None:
     return round(median(values)) if values else None
 
 
+def later_steps_ns(rep: ev.RepetitionDone) -> list[int]:
+    """Latencies of all steps but each batch's step 0."""
+    first = set(rep.first_steps)
+    return [step for at, step in enumerate(rep.step_ns) if at not in first]
+
+
 def inter_token_ns(rep: ev.RepetitionDone) -> list[int]:
-    """Gaps between consecutive tokens from step 1 on; empty when steps could not be seen."""
-    return [b - a for a, b in zip(rep.token_ns, rep.token_ns[1:], strict=False)]
+    """Gaps between consecutive tokens of a batch from step 1 on; empty when steps could not be seen."""
+    first = set(rep.first_tokens)
+    return [rep.token_ns[at] - rep.token_ns[at - 1] for at in range(1, len(rep.token_ns)) if at not in first]
 
 
 def time_per_output_token_ns(rep: ev.RepetitionDone) -> float | None:
     """(end - first token) / (tokens - 1), per input's own sequence: steps are shared by the rows of a batch."""
-    if len(rep.token_ns) < 2:
-        return None
-    return (rep.token_ns[-1] - rep.token_ns[0]) / (len(rep.token_ns) - 1)
+    gaps = inter_token_ns(rep)
+    return sum(gaps) / len(gaps) if gaps else None

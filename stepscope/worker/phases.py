@@ -5,22 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 
 from stepscope.core import events as ev
 from stepscope.core.compatibility import resolve
-from stepscope.core.errors import WorkerProtocolError
+from stepscope.core.errors import RequestError, WorkerProtocolError
 from stepscope.core.plan import DecodePlan, LoadPlan
 from stepscope.core.request import RunRequest
 from stepscope.core.session import Compiles, Generates, Session
 from stepscope.decoding.encoder_cache import EncoderCache
+from stepscope.decoding.forced import forced
 
 from . import opening, probe
 from .generation import Generation, generate_once
 from .models import Source, open_source
 
 Emit = Callable[[ev.Event], None]
+_MOST_WARMUPS, _STEADY = 10, 0.02
 
 
 @dataclass(slots=True)
@@ -52,18 +54,21 @@ class Runner:
             probe.reset_peak()
         generation = Generation(request, held.source, held.session, decode_plan, self._cache(held, decode_plan))
         compiled = self._compile(generation)
+        if request.forced:
+            self._force(generation, cancelled)
+            return
         with self._phase(ev.Phase.LIVE):
-            self._repeat(generation, 0, ev.RepetitionKind.LIVE, cancelled)
+            live = self._repeat(generation, 0, ev.RepetitionKind.LIVE, cancelled)
         peak = probe.peak_rss_bytes()
         self._emit(ev.MemoryPeak(max(load_peak, peak), peak if peak_told else 0, _device_peak(load_plan.device)))
         with self._phase(ev.Phase.WARMUP):
-            self._repeat(generation, 1, ev.RepetitionKind.WARMUP, cancelled)
+            index = self._warm_up(generation, live.total_ns, cancelled)
         kinds = [ev.RepetitionKind.SCORED]
         if isinstance(held.session, Generates):
             kinds.append(ev.RepetitionKind.WITHOUT_CALLBACK)
         with self._phase(ev.Phase.SCORED):
             done = [
-                generate_once(generation, 2 + at * len(kinds) + which, kind, cancelled, None)
+                generate_once(generation, index + at * len(kinds) + which, kind, cancelled, None)
                 for at in range(request.repetitions)
                 for which, kind in enumerate(kinds)
             ]
@@ -110,7 +115,8 @@ class Runner:
             return 0
         with self._phase(ev.Phase.COMPILE):
             self._progress("Compiling the decode step for these shapes")
-            session.compile(generation.batch(), generation.plan.search.num_beams)
+            for which in generation.request.batches:
+                session.compile(generation.batch(which), generation.plan.search.num_beams)
         return session.graphs()
 
     def _open(self, plan: LoadPlan, decode: DecodePlan) -> Source:
@@ -129,10 +135,40 @@ class Runner:
             held.cache = EncoderCache(held.source.revision, plan.encoder_cache_bytes)
         return held.cache
 
-    def _repeat(self, generation: Generation, index: int, kind: ev.RepetitionKind, cancelled: threading.Event) -> None:
+    def _repeat(
+        self, generation: Generation, index: int, kind: ev.RepetitionKind, cancelled: threading.Event
+    ) -> ev.RepetitionDone:
         live = kind is ev.RepetitionKind.LIVE
         done = generate_once(generation, index, kind, cancelled, self._emit if live else None)
         self._emit(done)
+        return done
+
+    def _warm_up(self, generation: Generation, first_ns: int, cancelled: threading.Event) -> int:
+        """Repeats until a repetition is no longer faster than all before it; the index of the next one."""
+        best_ns = first_ns
+        for index in range(1, 1 + _MOST_WARMUPS):
+            took_ns = self._repeat(generation, index, ev.RepetitionKind.WARMUP, cancelled).total_ns
+            if took_ns > (1 - _STEADY) * best_ns:
+                break
+            best_ns = took_ns
+        return index + 1
+
+    def _force(self, generation: Generation, cancelled: threading.Event) -> None:
+        """Teacher forcing, input by input, instead of repetitions. Raises RequestError if the session has no steps."""
+        session, request = generation.session, generation.request
+        if not isinstance(session, Session):
+            raise RequestError("This runtime owns its loop and cannot be fed given tokens.", "Choose another backend.")
+        with self._phase(ev.Phase.SCORED):
+            for number, tokens in enumerate(request.forced):
+                batch = replace(generation.batch(slice(number, number + 1)), max_new_tokens=len(tokens))
+                ids, scores = forced(session, batch, generation.source.special, tokens, cancelled)
+                self._emit(
+                    ev.Forced(
+                        number,
+                        tuple(tuple(row) for row in ids.tolist()),
+                        tuple(tuple(row) for row in scores.tolist()),
+                    )
+                )
 
     def _progress(self, message: str) -> None:
         self._emit(ev.Progress(message))
