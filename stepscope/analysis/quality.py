@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ def score(outputs: Sequence[str], references: Sequence[str]) -> Quality:
 
     if len(outputs) != len(references) or not outputs:
         raise ValueError(f"{len(outputs)} outputs against {len(references)} references")
-    rouge = rouge_scorer.RougeScorer(["rougeL"])
+    rouge = rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Words())
     pairs = list(zip(outputs, references, strict=True))
     return Quality(
         bleu=sacrebleu.corpus_bleu(list(outputs), [list(references)]).score,
@@ -25,6 +26,13 @@ def score(outputs: Sequence[str], references: Sequence[str]) -> Quality:
         exact_match=sum(ours.strip() == theirs.strip() for ours, theirs in pairs) / len(pairs),
         rouge_l=sum(rouge.score(theirs, ours)["rougeL"].fmeasure for ours, theirs in pairs) / len(pairs),
     )
+
+
+class _Words:
+    """Words of any language: rouge_score's own tokenizer drops letters outside of a to z."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"\w+", text.lower())
 
 
 def difference(outputs: Sequence[str], baseline: Sequence[str], references: Sequence[str]) -> QualityDifference:

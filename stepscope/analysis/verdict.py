@@ -1,8 +1,8 @@
 """Decides from the times of interleaved processes what is faster, slower or not distinguishable.
 
-The unit is the process: the median of its scored repetitions, because what is inside one process is correlated. Processes run
-in rounds (A B C A B C), so the ratio of a round is free of what changed slowly; the interval is Student's over the rounds'
-log ratios, simultaneous over all variants (Bonferroni).
+The unit is the process: the median of its scored repetitions, because what is inside one process is correlated. Processes
+run in rounds (A B C B C A), so the ratio of a round is free of what changed slowly; the interval is Student's over the
+rounds' log ratios, simultaneous over all variants (Bonferroni).
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
 from . import catalog
 from .encoding import from_json, to_json
 from .errors import RequestError, StepScopeError
-from .plan import FORCED_CANDIDATES, DecodePlan, LoadPlan, candidates_needed
+from .plan import FORCED_CANDIDATES, DecodePlan, LoadPlan, Quantization, candidates_needed
 from .request import RunRequest
 from .spec import BackendSpec, TechniqueSpec
 
@@ -112,6 +113,19 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
         for name, value in technique.sets.items():
             (load_sets if name in _LOAD_FIELDS else decode_sets)[name] = value
     return _with(load, load_sets), _with(decode, decode_sets)
+
+
+_INTEGER_DOT = {"avx512_vnni", "avx_vnni", "dotprod", "amx_int8"}
+
+
+def int8_warning(plan: LoadPlan, instructions: Collection[str]) -> str:
+    """Why integer weights may not pay on a processor with these instructions, empty where they can."""
+    if plan.quantization is Quantization.NONE or plan.device != "cpu" or _INTEGER_DOT & set(instructions):
+        return ""
+    return (
+        "This processor has no integer dot products (VNNI, AMX): quantized weights save memory here, "
+        "but the products themselves are not faster than float32's."
+    )
 
 
 def _with(plan: Any, sets: dict[str, Any]) -> Any:

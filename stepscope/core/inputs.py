@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
-from .request import MAX_BATCH
+from .request import MAX_BATCH, MAX_INPUTS
 
 
 def read_inputs(name: str, data: bytes, column: str | None = None) -> tuple[str, ...]:
@@ -35,6 +35,29 @@ def read_inputs(name: str, data: bytes, column: str | None = None) -> tuple[str,
             f"{name} holds {len(found):,} inputs, more than one batch can ({MAX_BATCH}).", "Shorten the file."
         )
     return tuple(found)
+
+
+def read_pairs(name: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Sources and references (none, or one each) of a .tsv without header, a .csv or .jsonl with the columns ``source``
+    and, if there is one, ``reference``, or a .txt. Raises RequestError."""
+    text = _decoded(name, data)
+    if name.lower().endswith(".tsv"):
+        parts = [line.split("\t") for line in text.splitlines() if line.strip()]
+        pairs = [(row[0].strip(), row[1].strip() if len(row) > 1 else "") for row in parts]
+    elif _kind(name) == "txt":
+        pairs = [(line.strip(), "") for line in text.splitlines() if line.strip()]
+    else:
+        rows = _csv(name, text) if _kind(name) == "csv" else _jsonl(name, text)
+        if rows and "source" not in rows[0]:
+            raise RequestError(f"{name} has no column 'source'. Its columns: {', '.join(rows[0])}.", "Rename one.")
+        pairs = [(str(row.get("source") or "").strip(), str(row.get("reference") or "").strip()) for row in rows]
+    if not pairs or not all(source for source, _ in pairs):
+        raise RequestError(f"{name} holds no input, or an empty one.", "Check the file.")
+    if len(pairs) > MAX_INPUTS:
+        raise RequestError(f"{name} holds {len(pairs):,} inputs, more than the {MAX_INPUTS:,} that fit.", "Shorten it.")
+    if (missing := sum(not reference for _, reference in pairs)) and missing < len(pairs):
+        raise RequestError(f"{missing} of the {len(pairs)} inputs of {name} have no reference.", "Give all of them one.")
+    return tuple(source for source, _ in pairs), () if missing else tuple(reference for _, reference in pairs)
 
 
 def first_column(file: Path) -> list[str]:

@@ -8,14 +8,18 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from stepscope.core import catalog, compatibility, models
+from stepscope.core import catalog, compatibility
 from stepscope.core import events as ev
+from stepscope.core.comparison import ComparisonSpec, Variant
 from stepscope.core.errors import ErrorRecord, RequestError, Unavailable
 from stepscope.core.request import RunRequest, validate
 from stepscope.core.result import RunResult
 
 from . import machine
+from .checks import check_device, located
+from .comparing import Comparing
 from .device_lock import DeviceLock
 from .measurement import INTERRUPTED, Measurement
 from .pool import PoolSettings, WorkerInfo, WorkerPool
@@ -56,6 +60,7 @@ class Executor:
             closing=lambda: self._closing,
         )
         self._changed = threading.Condition()
+        self.comparing = Comparing(store, self._changed, self._measure_variant, self.cancel)
         self._queued: deque[str] = deque()
         self._cancelled: set[str] = set()
         self._closing = False
@@ -65,34 +70,40 @@ class Executor:
     def start(self) -> None:
         """Marks what an earlier, killed process left behind, and begins."""
         self.store.mark_interrupted(machine.owner_alive)
+        self.comparing.store.mark_interrupted(machine.owner_alive)
         self._thread.start()
 
     def submit(self, request: RunRequest) -> str:
         """Queues a run and returns its id. Raises RequestError with every reason, or Unavailable."""
         validate(request, cores=machine.usable_cores())
-        key = models.parse(request.model)
-        if (directory := key.directory) is not None:
-            models.check_directory(directory)
-            if key.kind is models.ModelKind.PATH:
-                request = replace(request, model=str(directory.resolve()))  # the worker's own folder is another one
+        request = replace(request, model=located(request.model))
         compatibility.resolve(request)
-        if request.device == "cuda" and not machine.has_gpu():
-            raise Unavailable("This machine has no CUDA device that nvidia-smi can see.", "Choose the device cpu.")
+        check_device(request.device)
         described = machine.describe()
         with self._changed:
             if self._closing:
                 raise Unavailable("StepScope is closing.", "Start it again.")
             if len(self._queued) >= MAX_QUEUE:
                 raise RequestError(f"{MAX_QUEUE} runs are waiting already.", "Wait for some of them, or cancel them.")
-            run_id = self.store.create(
-                request,
-                machine=described,
-                fingerprint=machine.fingerprint(described),
-                observed_by=catalog.backend(request.backend).observation(request.search.num_beams),
-                owner=machine.owner(),
-            )
+            run_id = self._create(request, described)
             self._queued.append(run_id)
             self._changed.notify_all()
+        return run_id
+
+    def _create(self, request: RunRequest, described: dict[str, Any], part_of: tuple[str, str, int] | None = None) -> str:
+        return self.store.create(
+            request,
+            machine=described,
+            fingerprint=machine.fingerprint(described),
+            observed_by=catalog.backend(request.backend).observation(request.search.num_beams),
+            owner=machine.owner(),
+            part_of=part_of,
+        )
+
+    def _measure_variant(self, spec: ComparisonSpec, variant: Variant, repetitions: int, part_of: str, round_: int) -> str:
+        request = spec.request(variant, repetitions)
+        run_id = self._create(request, machine.describe(), (part_of, variant.name, round_))
+        self._carry_out(run_id, fresh=True)
         return run_id
 
     def cancel(self, run_id: str) -> None:
@@ -131,10 +142,12 @@ class Executor:
         retry_s = self._prepare()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queued or self._closing, retry_s)
+                self._changed.wait_for(lambda: self._queued or self.comparing.waiting or self._closing, retry_s)
                 if self._closing:
                     break
                 run_id = self._queued.popleft() if self._queued else None
+            if run_id is None and self.comparing.work():
+                continue
             if run_id is None:
                 self._pool.end_dead()
                 self._pool.trim()
@@ -143,15 +156,16 @@ class Executor:
             retry_s = self._prepare()
         for run_id in self._queued:
             self._finish_early(run_id, ev.RunStatus.INTERRUPTED, INTERRUPTED)
+        self.comparing.close()
         self._pool.close()
         self.store.close()
 
-    def _carry_out(self, run_id: str) -> None:
+    def _carry_out(self, run_id: str, *, fresh: bool = False) -> None:
         row = self.store.run(run_id)
         if row is None or row.status.final:
             return
         try:
-            self._measurement.carry_out(row)
+            self._measurement.carry_out(row, fresh=fresh)
         except Exception as error:  # a full disk or a fault of ours must not end the queue
             message = f"StepScope itself failed: {type(error).__name__}: {error}"
             record = ErrorRecord("internal", message, "Run it again; report it if it comes back.")

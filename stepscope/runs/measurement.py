@@ -42,12 +42,15 @@ class Measurement:
         self._stall_s, self._lock_directory = stall_s, lock_directory
         self._cancel_asked, self._closing = cancel_asked, closing
 
-    def carry_out(self, row: RunRow) -> None:
-        """Whatever happens to the worker is stored as what it is; raises only what the store itself raises."""
+    def carry_out(self, row: RunRow, *, fresh: bool = False) -> None:
+        """Whatever happens to the worker is stored as what it is; raises only what the store itself raises.
+
+        fresh: in a process of its own that ends with the run, as a comparison needs it.
+        """
         self._store.start(row.id)
         journal = Journal(self._store, row.id)
         try:
-            final: Final = self._locked(row, journal)
+            final: Final = self._locked(row, journal, fresh)
         except StepScopeError as error:
             final = ev.RunFailed(error.record())
         match final:
@@ -63,7 +66,7 @@ class Measurement:
         journal.flush()
         self._store.finish(row.id, status, journal.result, record)
 
-    def _locked(self, row: RunRow, journal: Journal) -> Final:
+    def _locked(self, row: RunRow, journal: Journal, fresh: bool) -> Final:
         lock = DeviceLock(row.request.device, self._lock_directory)
         waiting = False
         while not lock.try_acquire():
@@ -74,16 +77,16 @@ class Measurement:
                 return ev.RunCancelled(time.perf_counter_ns())
             time.sleep(_LOCK_POLL_S)
         try:
-            return self._measured(row, journal)
+            return self._measured(row, journal, fresh)
         finally:
             self._pool.resume_starting()
             lock.release()
 
-    def _measured(self, row: RunRow, journal: Journal) -> Final:
+    def _measured(self, row: RunRow, journal: Journal, fresh: bool) -> Final:
         request = row.request
         journal.add(ev.PhaseBegan(ev.Phase.START, time.perf_counter_ns()))
         wanted = holding(request)
-        worker = self._pool.acquire(wanted)
+        worker = self._pool.start(wanted) if fresh else self._pool.acquire(wanted)
         try:
             self._pool.pause_starting()
             limits = Limits(request.time_limit_s, self._stall_s, request.memory_limit_bytes)
@@ -97,14 +100,15 @@ class Measurement:
                 case ev.RunFinished():
                     worker.holding = wanted
                     self._add_agreement(row, journal)
-                    self._pool.release(worker)
-                case ev.RunCancelled():
+                    if not fresh:
+                        self._pool.release(worker)
+                case ev.RunCancelled() if not fresh:
                     self._keep_if_loaded(worker, wanted, journal)
                 case ev.RunFailed(error=error):
                     final = ev.RunFailed(_with_details(error, worker.process.last_lines(settle_s=0.1)))
             return final
         finally:
-            if worker.busy:  # what state a failed worker is in, nobody knows
+            if worker.busy:  # fresh, or failed: in what state, nobody knows
                 self._pool.discard(worker)
 
     def _keep_if_loaded(self, worker: PooledWorker, wanted: Holding, journal: Journal) -> None:

@@ -121,6 +121,12 @@ class WorkerPool:
         chosen.process.forget_output()
         return chosen
 
+    def start(self, wanted: Holding) -> PooledWorker:
+        """A new process for this alone. Raises WorkerCrashed."""
+        worker = self._spawn(runtime_modules(wanted.plan.backend))
+        worker.busy = True
+        return worker
+
     def release(self, worker: PooledWorker) -> None:
         """Keeps a worker for later, if the budget lets it."""
         with self._lock:

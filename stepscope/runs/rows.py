@@ -43,7 +43,8 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """text: substring of id, model, backend, techniques or input; empty fields do not filter."""
+    """text: substring of id, model, backend, techniques or input; empty fields do not filter. Processes of comparisons are
+    never found: they are their comparison's."""
 
     text: str = ""
     statuses: tuple[ev.RunStatus, ...] = ()
@@ -51,8 +52,8 @@ class RunFilter:
     backends: tuple[str, ...] = ()
 
     def clause(self) -> tuple[str, list[str]]:
-        """A WHERE clause, empty when nothing filters, and its values."""
-        parts, values = [], []
+        """A WHERE clause and its values."""
+        parts, values = ["comparison IS NULL"], []
         if self.text:
             columns = ("id", "model", "backend", "techniques", "preview")
             parts.append("(" + " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in columns) + ")")
@@ -62,7 +63,7 @@ class RunFilter:
             if wanted:
                 parts.append(f"{column} IN ({','.join('?' * len(wanted))})")
                 values += list(wanted)
-        return ("WHERE " + " AND ".join(parts) if parts else ""), values
+        return "WHERE " + " AND ".join(parts), values
 
 
 def from_row(row: sqlite3.Row) -> RunRow:

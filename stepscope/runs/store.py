@@ -30,6 +30,10 @@ _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no characters that are read for
 _LIVE = "status IN ('queued', 'running')"
 
 
+def new_id() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
 class Store:
     """One SQLite file in WAL mode; every thread gets its own connection. Raises Unavailable when it cannot be opened."""
 
@@ -40,9 +44,10 @@ class Store:
             raise Unavailable(f"The folder {path.parent} cannot be made: {error}.", "Set STEPSCOPE_HOME.") from None
         self.path = path
         self._local = threading.local()
-        database.migrate(self._db())
+        database.migrate(self.connection())
 
-    def _db(self) -> sqlite3.Connection:
+    def connection(self) -> sqlite3.Connection:
+        """This thread's own."""
         db: sqlite3.Connection | None = getattr(self._local, "db", None)
         if db is None:
             db = self._local.db = database.connect(self.path)
@@ -62,22 +67,26 @@ class Store:
         fingerprint: str,
         observed_by: ObservedBy,
         owner: tuple[int, float],
+        part_of: tuple[str, str, int] | None = None,
     ) -> str:
-        """Queues a run for the executor of process ``owner`` (pid, start time) and returns its id."""
-        run_id = "".join(secrets.choice(_ALPHABET) for _ in range(8))
-        self._db().execute(
+        """Queues a run for the executor of process ``owner`` (pid, start time) and returns its id.
+
+        part_of: comparison, variant and round, of a process of a comparison.
+        """
+        run_id = new_id()
+        self.connection().execute(
             "INSERT INTO runs (id, created_ns, status, model, backend, techniques, device, num_beams, inputs, preview,"
-            " request, digest, machine, fingerprint, observed_by, random_weights, owner_pid, owner_started)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " request, digest, machine, fingerprint, observed_by, random_weights, owner_pid, owner_started,"
+            " comparison, variant, round) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (run_id, time.time_ns(), ev.RunStatus.QUEUED, request.model, request.backend,
              json.dumps(request.techniques), request.device, request.search.num_beams, len(request.inputs),
              request.inputs[0][:120], json.dumps(to_json(request)), request.digest(), json.dumps(machine), fingerprint,
-             observed_by, request.model.startswith("random:"), *owner),
+             observed_by, request.model.startswith("random:"), *owner, *(part_of or (None, None, None))),
         )  # fmt: skip
         return run_id
 
     def start(self, run_id: str) -> None:
-        self._db().execute(
+        self.connection().execute(
             "UPDATE runs SET status=?, started_ns=? WHERE id=?", (ev.RunStatus.RUNNING, time.time_ns(), run_id)
         )
 
@@ -85,7 +94,7 @@ class Store:
         """Adds events in their order; one row for the whole batch."""
         if events:
             lines = "\n".join(ev.encode(event) for event in events)
-            self._db().execute(
+            self.connection().execute(
                 "INSERT INTO events SELECT ?, COALESCE(MAX(seq), 0) + 1, ? FROM events WHERE run_id=?",
                 (run_id, lines, run_id),
             )
@@ -94,18 +103,18 @@ class Store:
         """Makes the run final, with the summary that History shows."""
         columns = final_columns(result, error)
         sets = ", ".join(f"{name}=?" for name in columns)
-        self._db().execute(
+        self.connection().execute(
             f"UPDATE runs SET status=?, ended_ns=?, {sets} WHERE id=?",
             (status, time.time_ns(), *columns.values(), run_id),
         )
 
     def run(self, run_id: str) -> RunRow | None:
-        row = self._db().execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
+        row = self.connection().execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
         return from_row(row) if row else None
 
     def events(self, run_id: str, after: int = 0) -> tuple[list[ev.Event], int]:
         """Events of the batches after number ``after``, and the number of the last batch."""
-        rows = self._db().execute(
+        rows = self.connection().execute(
             "SELECT seq, lines FROM events WHERE run_id=? AND seq>? ORDER BY seq", (run_id, after)
         ).fetchall()  # fmt: skip
         found = [ev.decode(line) for row in rows for line in row["lines"].split("\n")]
@@ -118,42 +127,42 @@ class Store:
         """Newest first."""
         clause, values = where.clause()
         query = f"SELECT * FROM runs {clause} ORDER BY created_ns DESC, id LIMIT ? OFFSET ?"
-        return [from_row(row) for row in self._db().execute(query, (*values, limit, offset))]
+        return [from_row(row) for row in self.connection().execute(query, (*values, limit, offset))]
 
     def count(self, where: RunFilter = RunFilter()) -> int:
         clause, values = where.clause()
-        return int(self._db().execute(f"SELECT COUNT(*) FROM runs {clause}", values).fetchone()[0])
+        return int(self.connection().execute(f"SELECT COUNT(*) FROM runs {clause}", values).fetchone()[0])
 
     def distinct(self, column: str) -> list[str]:
         """Values that occur, for filters; ``column`` is model or backend."""
         assert column in ("model", "backend")
-        return [row[0] for row in self._db().execute(f"SELECT DISTINCT {column} FROM runs ORDER BY 1")]
+        return [row[0] for row in self.connection().execute(f"SELECT DISTINCT {column} FROM runs ORDER BY 1")]
 
     def queue(self) -> list[RunRow]:
         """Running and queued runs, oldest first."""
         query = f"SELECT * FROM runs WHERE {_LIVE} ORDER BY status DESC, created_ns"
-        return [from_row(row) for row in self._db().execute(query)]
+        return [from_row(row) for row in self.connection().execute(query)]
 
     def delete(self, run_ids: Iterable[str]) -> int:
         """Deletes final runs with their events and returns how many; a run that goes on is left."""
         ids = [(run_id,) for run_id in run_ids]
         # Events go with their run (ON DELETE CASCADE); deletions by cascade are not in rowcount.
-        with self._db() as db:
+        with self.connection() as db:
             db.execute("BEGIN IMMEDIATE")
             return db.executemany(f"DELETE FROM runs WHERE id=? AND NOT {_LIVE}", ids).rowcount
 
     def request_cancel(self, run_id: str) -> None:
         """Any process may ask; the owner's executor looks several times a second."""
-        self._db().execute(f"UPDATE runs SET cancel_requested=1 WHERE id=? AND {_LIVE}", (run_id,))
+        self.connection().execute(f"UPDATE runs SET cancel_requested=1 WHERE id=? AND {_LIVE}", (run_id,))
 
     def cancel_requested(self, run_id: str) -> bool:
-        row = self._db().execute("SELECT cancel_requested FROM runs WHERE id=?", (run_id,)).fetchone()
+        row = self.connection().execute("SELECT cancel_requested FROM runs WHERE id=?", (run_id,)).fetchone()
         return bool(row and row[0])
 
     def mark_interrupted(self, owner_alive: Callable[[int, float], bool]) -> list[str]:
         """Runs whose owner is gone become interrupted, with the summary of what had finished; returns their ids."""
         query = f"SELECT id, owner_pid, owner_started FROM runs WHERE {_LIVE}"
-        gone = [row["id"] for row in self._db().execute(query) if not owner_alive(row[1], row[2])]
+        gone = [row["id"] for row in self.connection().execute(query) if not owner_alive(row[1], row[2])]
         for run_id in gone:
             error = ErrorRecord("interrupted", "The dashboard ended while this run went on.", "Run it again.")
             self.finish(run_id, ev.RunStatus.INTERRUPTED, self.result(run_id), error)
@@ -161,7 +170,7 @@ class Store:
 
     def reference(self, digest: str) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...], str] | None:
         """Token ids and texts of a reference, and what computed it."""
-        row = self._db().execute("SELECT * FROM reference_tokens WHERE digest=?", (digest,)).fetchone()
+        row = self.connection().execute("SELECT * FROM reference_tokens WHERE digest=?", (digest,)).fetchone()
         if row is None:
             return None
         token_ids = tuple(tuple(ids) for ids in json.loads(row["token_ids"]))
@@ -170,7 +179,7 @@ class Store:
     def save_reference(
         self, digest: str, token_ids: tuple[tuple[int, ...], ...], texts: tuple[str, ...], made_by: str
     ) -> None:
-        self._db().execute(
+        self.connection().execute(
             "INSERT OR REPLACE INTO reference_tokens VALUES (?,?,?,?)",
             (digest, json.dumps(token_ids), json.dumps(texts), made_by),
         )

@@ -10,6 +10,7 @@ from typing import Literal
 import streamlit as st
 
 from stepscope.core import events as ev
+from stepscope.core.compatibility import int8_warning
 from stepscope.core.metrics import BY_KEY
 from stepscope.core.models import RANDOM_NOTE
 from stepscope.core.result import PhaseTime, RunResult, Summary
@@ -211,7 +212,8 @@ def _after(row: RunRow) -> None:
 
 
 def _agreement(row: RunRow, result: RunResult) -> None:
-    if warning := run_details.int8_warning(row, result):
+    plan = result.load_plan
+    if plan is not None and (warning := int8_warning(plan, row.machine.get("isa", ()))):
         st.warning(warning)
     agreement = result.agreement
     if agreement is None:

@@ -6,26 +6,10 @@ import re
 
 import streamlit as st
 
-from stepscope.core.plan import Quantization
 from stepscope.core.result import RunResult
 from stepscope.runs.store import RunRow
 
 from . import format
-
-_INTEGER_DOT = {"avx512_vnni", "avx_vnni", "dotprod", "amx_int8"}
-
-
-def int8_warning(row: RunRow, result: RunResult) -> str:
-    """Why int8 may not pay on the machine of this run, empty where it can."""
-    plan = result.load_plan
-    if plan is None or plan.quantization is Quantization.NONE or plan.device != "cpu":
-        return ""
-    if _INTEGER_DOT & set(row.machine.get("isa", ())):
-        return ""
-    return (
-        "This processor has no integer dot products (VNNI, AMX): quantized weights save memory here, "
-        "but the products themselves are not faster than float32's."
-    )
 
 
 def show(row: RunRow, result: RunResult) -> None:
