@@ -7,6 +7,7 @@ if __name__ == "__main__":  # a rerun for one browser
     st.navigation(
         [
             st.Page("pages/run.py", title="Run", default=True),
+            st.Page("pages/compare.py", title="Compare", url_path="compare"),
             st.Page("pages/history.py", title="History", url_path="history"),
             st.Page("pages/techniques.py", title="Techniques", url_path="techniques"),
             st.Page("pages/machine.py", title="Machine", url_path="machine"),

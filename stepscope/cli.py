@@ -1,6 +1,7 @@
 """The instrument without a browser: the same request, worker and store, for scripts and for machines one only has ssh to.
 
-Exit status: 0 when it worked, 2 for a request that cannot be (one line says why), 1 when a run failed.
+Exit status: 0 when it worked, 2 for a request that cannot be (one line says why), 1 when a run failed, 3 when a comparison
+found a regression.
 """
 
 from __future__ import annotations
@@ -8,20 +9,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stepscope.core import artifacts, catalog, models
 from stepscope.core.errors import RequestError, Unavailable
 from stepscope.core.presets import DEFAULT, PRESETS
+from stepscope.core.request import RunRequest
+from stepscope.core.spec_files import read_comparison, read_request
 from stepscope.core.stages import RunStatus
+from stepscope.runs.comparison_document import csv_text, regressions
+from stepscope.runs.comparison_document import document as comparison_document
 from stepscope.runs.document import document
 from stepscope.runs.executor import Executor, PoolSettings
 from stepscope.runs.home import home, open_store
 from stepscope.runs.store import RunFilter, RunRow, Store
 
 from .options import add_request_options, request_of
-from .terminal import follow, row_line, summary_lines
+from .terminal import comparison_lines, follow, follow_comparison, row_line, summary_lines
+from .ui.compare_report import report
 
 _POOL = PoolSettings(blank=False, max_warm=1)
 
@@ -39,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    request = request_of(args)
+    request = _request(args)
     if args.json not in (None, "-") and not Path(args.json).absolute().parent.is_dir():
         raise RequestError(f"There is no folder {Path(args.json).absolute().parent}.", "Make it, or write elsewhere.")
     store = open_store()
@@ -63,6 +70,57 @@ def _run(args: argparse.Namespace) -> int:
         if row.error.details:
             print(row.error.details, file=sys.stderr)
     return 0 if row.status is RunStatus.DONE else 1
+
+
+def _request(args: argparse.Namespace) -> RunRequest:
+    if not args.request:
+        return request_of(args)
+    try:
+        return read_request(args.request, Path(args.request).read_bytes())
+    except OSError as error:
+        raise RequestError(f"{args.request} cannot be read: {error.strerror}.", "Check the path.") from None
+
+
+def _compare(args: argparse.Namespace) -> int:
+    """Exit status 3: --check found a regression."""
+    file = Path(args.spec)
+    try:
+        spec = read_comparison(file.name, file.read_bytes(), file.parent)
+        stored = json.loads(Path(args.check).read_text(encoding="utf-8")) if args.check else None
+    except OSError as error:
+        raise RequestError(f"{error.filename} cannot be read: {error.strerror}.", "Check the path.") from None
+    except ValueError as error:
+        raise RequestError(f"{args.check} cannot be read: {error}.", "Write one with --json.") from None
+    store = open_store()
+    executor = Executor(store, pool=_POOL)
+    executor.start()
+    try:
+        comparison_id = executor.comparing.submit(spec)
+        row = follow_comparison(executor.comparing, comparison_id)
+    finally:
+        executor.close()
+    wanted: tuple[tuple[str | None, Callable[[], str]], ...] = (
+        (args.json, lambda: _text(comparison_document(row))),
+        (args.csv, lambda: csv_text(row.result)),
+        (args.html, lambda: report(row)),
+    )
+    for place, make in wanted:
+        if place == "-":
+            print(make(), flush=True)
+        elif place:
+            Path(place).write_text(make() + "\n", encoding="utf-8")
+    if "-" not in (args.json, args.csv, args.html):
+        print("\n".join(comparison_lines(row)))
+    if row.error:
+        print(f"stepscope: {row.error.message} {row.error.action}".rstrip(), file=sys.stderr)
+    if stored is not None:
+        if stored.get("fingerprint") != row.fingerprint:
+            print("stepscope: the stored comparison is of another machine or other versions", file=sys.stderr)
+        for words in (found := regressions(stored, row)):
+            print(f"stepscope: regressed: {words}", file=sys.stderr)
+        if found:
+            return 3
+    return 0 if row.status is RunStatus.DONE and not any(v.error for v in row.result.variants) else 1
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -159,6 +217,14 @@ def _parser() -> argparse.ArgumentParser:
         help="comma-separated keys instead of the preset's (of which another backend takes what it can); '' is naive",
     )
     run.add_argument("--json", metavar="OUT", help="write the run's document there; - for standard output and nothing else")
+
+    compare = commands.add_parser("compare", help="several stacks on the same inputs, with verdicts")
+    compare.set_defaults(do=_compare)
+    compare.add_argument("--spec", required=True, metavar="FILE", help=".toml or .json; see docs/comparing.md")
+    compare.add_argument("--json", metavar="OUT", help="write the comparison's document there; - for standard output")
+    compare.add_argument("--csv", metavar="OUT", help="write one line a variant there; - for standard output")
+    compare.add_argument("--html", metavar="OUT", help="write a report that needs nothing else there")
+    compare.add_argument("--check", metavar="STORED", help="a document of --json: exit 3 when a variant has regressed")
 
     listing = commands.add_parser("list", help="what there is to choose from")
     listing.set_defaults(do=_list)

@@ -18,6 +18,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", help="a key, a folder, hub:OWNER/NAME[@REVISION] or random:SHAPE; default: the first available")
     source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--request", metavar="FILE", help="all of it, as .toml or .json; other options are ignored")
     source.add_argument("--text", help="the input; several lines are a batch")
     source.add_argument("--input", metavar="FILE", help=".txt with one input a line, .csv or .jsonl; - for standard input")
     add("--column", help="of a .csv or .jsonl")

@@ -6,25 +6,60 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 from stepscope.core.result import RunResult
 from stepscope.core.stages import RepetitionKind
+from stepscope.runs.comparing import Comparing
+from stepscope.runs.comparison_document import words
+from stepscope.runs.comparison_store import ComparisonRow
 from stepscope.runs.executor import Executor
 from stepscope.runs.store import RunRow, Store
 
 _TICK_S = 0.25
 
 
-def follow(store: Store, executor: Executor, run_id: str) -> RunRow:
-    """Waits until the run is final; the first Ctrl-C or SIGTERM cancels it, the second ends at once."""
-    interrupted = threading.Event()
+def _cancelling(interrupted: threading.Event) -> dict[signal.Signals, Any]:
+    """The first Ctrl-C or SIGTERM sets the event, the second ends at once; the handlers that were there."""
 
     def cancel(number: int, frame: FrameType | None) -> None:
         if interrupted.is_set():
             raise KeyboardInterrupt
         interrupted.set()
 
-    previous = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+    return {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def follow_comparison(comparing: Comparing, comparison_id: str) -> ComparisonRow:
+    """Waits until the comparison is final; the first Ctrl-C or SIGTERM cancels it and keeps what was measured."""
+    interrupted = threading.Event()
+    previous, line, asked = _cancelling(interrupted), _Line(), False
+    try:
+        while (row := comparing.wait(comparison_id, _TICK_S)) is None:
+            at = comparing.progress(comparison_id)
+            line.show(f"process {at.processes}: {at.now}" if at else "waiting")
+            if interrupted.is_set() and not asked:
+                asked = True
+                comparing.cancel(comparison_id)
+        line.show("")
+        return row
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def comparison_lines(row: ComparisonRow) -> list[str]:
+    width = max(len(variant.name) for variant in row.spec.variants)
+    lines = [f"comparison {row.id}: {row.status.value}"]
+    lines += [f"  {found.name:<{width}}  {words(found)}" for found in row.result.variants]
+    lines += [f"noise: {row.result.grade}", *row.result.banners]
+    return lines
+
+
+def follow(store: Store, executor: Executor, run_id: str) -> RunRow:
+    """Waits until the run is final; the first Ctrl-C or SIGTERM cancels it, the second ends at once."""
+    interrupted = threading.Event()
+    previous = _cancelling(interrupted)
     line, batch, result, asked = _Line(), 0, RunResult(), False
     try:
         while True:

@@ -14,6 +14,7 @@ from stepscope.core.comparison import Interval, Verdict
 
 CONFIDENCE = 0.95
 RESOLUTION = 0.01  # differences below one percent are not called differences
+_WIDE = 0.10  # half-width above which an interval that holds 1 says nothing
 _QUIET, _USABLE = 0.03, 0.10
 
 Times = Sequence[float | None]  # nanoseconds by round; None where a process failed
@@ -39,11 +40,14 @@ def ratio(baseline: Times, times: Times, comparisons: int = 1) -> tuple[Interval
 
 
 def verdict(found: Interval | None, noise: Interval | None) -> Verdict:
-    """A difference needs an interval without 1 and more than the resolution, or than the control differs from itself."""
+    """A difference needs an interval without 1 and more than the resolution, or than the control differs from itself; no
+    difference needs a narrow one with 1."""
     if found is None:
         return Verdict.UNDECIDED
     least = max(RESOLUTION, abs(noise.value - 1) if noise else 0.0)
-    if found.low <= 1 <= found.high or abs(found.value - 1) < least:
+    if found.low <= 1 <= found.high:
+        return Verdict.NO_DIFFERENCE if (found.high - found.low) / 2 <= _WIDE else Verdict.UNDECIDED
+    if abs(found.value - 1) < least:
         return Verdict.NO_DIFFERENCE
     return Verdict.FASTER if found.value > 1 else Verdict.SLOWER
 

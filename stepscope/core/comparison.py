@@ -118,7 +118,7 @@ class Verdict(StrEnum):
     FASTER = "faster"
     SLOWER = "slower"
     NO_DIFFERENCE = "no difference"
-    UNDECIDED = "undecided"  # too few processes yet
+    UNDECIDED = "undecided"  # too few processes, or too much noise
     FAILED = "failed"
 
 

@@ -159,12 +159,13 @@ class RepetitionDone:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """Teacher forcing of one input: at each of its forced tokens the best candidates, best first, and their
-    log-probabilities [steps][k]."""
+    """Teacher forcing of one input: at each of its forced tokens the best candidates, best first, their log-probabilities
+    and texts [steps][k]."""
 
     input: int
     ids: tuple[tuple[int, ...], ...]
     log_probs: tuple[tuple[float, ...], ...]
+    texts: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from stepscope.analysis import verdict
 from stepscope.analysis.assemble import Visit, assemble, intervals
@@ -24,6 +24,20 @@ from .store import Store
 _FIRST_REPETITIONS, _LEAST_REPETITIONS, _MOST_REPETITIONS = 5, 3, 30
 _SECONDS_PER_PROCESS = 1.0  # of scored repetitions, about
 _FAILURES = 2  # after so many processes a variant is given up
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonProgress:
+    """processes: finished, of at least ``least``; now: what is measured; left_ns: until the least is reached, by the mean so
+    far; limit_ns: until the time limit."""
+
+    processes: int
+    least: int
+    now: str
+    left_ns: float | None
+    spent_ns: int
+    limit_ns: float
+
 
 Measure = Callable[[ComparisonSpec, Variant, int, str, int], str]
 
@@ -79,6 +93,21 @@ class Comparing:
         with self._changed:
             self._changed.wait_for(lambda: final() is not None, timeout_s)
         return final()
+
+    def progress(self, comparison_id: str) -> ComparisonProgress | None:
+        """How far a comparison is; None for one that does not exist."""
+        row = self.store.get(comparison_id)
+        if row is None:
+            return None
+        runs = self.store.runs(comparison_id)
+        now = next((f"{name}, round {round_ + 1}" for name, round_, run in runs if not run.status.final), "waiting")
+        ended = [run.ended_ns - run.started_ns for _, _, run in runs if run.ended_ns and run.started_ns]
+        least = row.spec.processes * len(row.spec.measured)
+        left_ns = max(0, least - len(ended)) * (sum(ended) / len(ended)) if ended else None
+        limit_ns = max(0.0, row.spec.time_limit_s * 1e9 - sum(ended))
+        return ComparisonProgress(
+            len(ended), least, now, None if left_ns is None else min(left_ns, limit_ns), sum(ended), limit_ns
+        )
 
     def work(self) -> bool:
         """One process of the comparison that waits longest; False when none waits."""

@@ -82,8 +82,8 @@ class ComparisonStore:
         return [_from_row(row) for row in self._store.connection().execute(query, (limit,))]
 
     def runs(self, comparison_id: str) -> list[tuple[str, int, RunRow]]:
-        """Variant, round and run of every process, in the order of measuring."""
-        query = "SELECT * FROM runs WHERE comparison=? ORDER BY created_ns, id"
+        """Variant, round and run of every process, in the order of measuring; round -1 is no process of it."""
+        query = "SELECT * FROM runs WHERE comparison=? AND round>=0 ORDER BY created_ns, id"
         found = self._store.connection().execute(query, (comparison_id,))
         return [(row["variant"], row["round"], from_row(row)) for row in found]
 

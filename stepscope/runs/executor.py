@@ -73,8 +73,11 @@ class Executor:
         self.comparing.store.mark_interrupted(machine.owner_alive)
         self._thread.start()
 
-    def submit(self, request: RunRequest) -> str:
-        """Queues a run and returns its id. Raises RequestError with every reason, or Unavailable."""
+    def submit(self, request: RunRequest, part_of: tuple[str, str, int] | None = None) -> str:
+        """Queues a run and returns its id. Raises RequestError with every reason, or Unavailable.
+
+        part_of: of a comparison, as the store has it; History leaves such a run out.
+        """
         validate(request, cores=machine.usable_cores())
         request = replace(request, model=located(request.model))
         compatibility.resolve(request)
@@ -85,7 +88,7 @@ class Executor:
                 raise Unavailable("StepScope is closing.", "Start it again.")
             if len(self._queued) >= MAX_QUEUE:
                 raise RequestError(f"{MAX_QUEUE} runs are waiting already.", "Wait for some of them, or cancel them.")
-            run_id = self._create(request, described)
+            run_id = self._create(request, described, part_of)
             self._queued.append(run_id)
             self._changed.notify_all()
         return run_id

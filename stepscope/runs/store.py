@@ -71,7 +71,7 @@ class Store:
     ) -> str:
         """Queues a run for the executor of process ``owner`` (pid, start time) and returns its id.
 
-        part_of: comparison, variant and round, of a process of a comparison.
+        part_of: comparison, variant and round of a process of a comparison; round -1 for what only looks into it.
         """
         run_id = new_id()
         self.connection().execute(

@@ -26,7 +26,7 @@ def _models() -> list[models.ModelEntry]:
 
 
 @st.cache_data(show_spinner=False)
-def _examples() -> list[tuple[str, str]]:
+def examples() -> list[tuple[str, str]]:
     return models.examples()
 
 
@@ -34,7 +34,7 @@ def default_request() -> RunRequest:
     """What a newcomer's first click runs."""
     model, start = models.default_key(), preset(DEFAULT)
     return RunRequest(
-        model, (_examples()[0][1],), start.backend, start.techniques, models.default_prefix(model), Search(max_new_tokens=64)
+        model, (examples()[0][1],), start.backend, start.techniques, models.default_prefix(model), Search(max_new_tokens=64)
     )
 
 
@@ -103,17 +103,17 @@ def _model() -> None:
 
 def _source() -> None:
     """Where the input comes from; outside of the form, as it changes what the form shows."""
-    examples = dict(_examples())
+    known = dict(examples())
 
     def take() -> None:
         if chosen := st.session_state[state.EXAMPLE]:
-            st.session_state[state.TEXT] = "\n".join(examples[title] for title in chosen)
+            st.session_state[state.TEXT] = "\n".join(known[title] for title in chosen)
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Input", [_TYPE, _UPLOAD], key=state.SOURCE, required=True, width="content")
         if st.session_state[state.SOURCE] == _TYPE:
             st.multiselect(
-                "Examples", list(examples), key=state.EXAMPLE, on_change=take, placeholder="Examples",
+                "Examples", list(known), key=state.EXAMPLE, on_change=take, placeholder="Examples",
                 help="Several examples, or several lines, are one batch.",
             )  # fmt: skip
 

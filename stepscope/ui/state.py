@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from stepscope.core import catalog
+from stepscope.core.comparison import ComparisonSpec, Variant
 from stepscope.core.presets import PRESETS, preset
 from stepscope.core.request import RunRequest
 from stepscope.core.result import RunResult
@@ -76,6 +77,19 @@ THREADS, DEVICE, REPETITIONS = "form_threads", "form_device", "form_repetitions"
 MEMORY_LIMIT, TIME_LIMIT = "form_memory_limit", "form_time_limit"
 KEEP_FLOAT, CALIBRATION = "form_keep_float", "form_calibration"
 _FILLED_FROM = "form_filled_from"
+
+# Widget keys of the comparison's form, and the variants that it has gathered.
+C_MODEL, C_SOURCE, C_TEXT, C_FIRST, C_PREFIX = (
+    "compare_model",
+    "compare_source",
+    "compare_text",
+    "compare_first",
+    "compare_prefix",
+)
+C_BEAMS, C_TOKENS, C_EXACT, C_THREADS = "compare_beams", "compare_tokens", "compare_exact", "compare_threads"
+C_PROCESSES, C_MOST, C_PRECISION, C_LIMIT = "compare_processes", "compare_most", "compare_precision", "compare_limit"
+C_CONTROL, C_BASELINE, C_BATCH = "compare_control", "compare_baseline", "compare_batch"
+_VARIANTS, _KEPT = "compare_variants", "compare_kept"
 OTHER = "other"  # the model list's last line
 
 
@@ -134,7 +148,7 @@ def forget_preset() -> None:
 def fill(request: RunRequest, listed_models: list[str], origin: str) -> None:
     """Sets the whole form from a request, once per origin (a run's id, or "default")."""
     state = st.session_state
-    if state.get(_FILLED_FROM) == origin:
+    if state.get(_FILLED_FROM) == origin and BACKEND in state:
         return
     state[_FILLED_FROM] = origin
     listed = request.model in listed_models
@@ -151,6 +165,50 @@ def fill(request: RunRequest, listed_models: list[str], origin: str) -> None:
     state[THREADS], state[DEVICE], state[REPETITIONS] = request.threads, request.device, request.repetitions
     state[KEEP_FLOAT], state[CALIBRATION] = ", ".join(request.keep_float), request.calibration
     state[MEMORY_LIMIT], state[TIME_LIMIT] = request.memory_limit_bytes / 1e9, request.time_limit_s
+
+
+def variants() -> list[Variant]:
+    """Those of the comparison that is being composed."""
+    found: list[Variant] = st.session_state.setdefault(_VARIANTS, [])
+    return found
+
+
+def set_variants(found: list[Variant]) -> None:
+    st.session_state[_VARIANTS] = found
+
+
+def fill_comparison(spec: ComparisonSpec) -> None:
+    """Sets the whole comparison form."""
+    state = st.session_state
+    keep_comparison(spec)  # with the references, which no widget holds
+    set_variants(list(spec.variants))
+    state[C_MODEL], state[C_PREFIX] = spec.model, spec.prefix
+    state[C_SOURCE], state[C_TEXT] = "Type", "\n".join(spec.inputs)
+    state[C_BEAMS], state[C_TOKENS] = spec.search.num_beams, spec.search.max_new_tokens
+    state[C_EXACT], state[C_BASELINE], state[C_BATCH] = spec.search.exact_tokens, spec.baseline, spec.batch_size
+    state[C_PROCESSES], state[C_MOST], state[C_CONTROL] = spec.processes, spec.max_processes, spec.control
+    state[C_PRECISION], state[C_LIMIT] = 100 * spec.precision, spec.time_limit_s
+
+
+def keep_comparison(spec: ComparisonSpec) -> None:
+    """Remembers the form: Streamlit forgets a page's widgets when another page is shown."""
+    st.session_state[_KEPT] = spec
+
+
+def kept_comparison() -> ComparisonSpec | None:
+    kept: ComparisonSpec | None = st.session_state.get(_KEPT)
+    return kept
+
+
+def refill_comparison(spec: ComparisonSpec) -> None:
+    """Sets the form in the next run: once a widget is drawn its value cannot be set any more."""
+    keep_comparison(spec)
+    del st.session_state[C_MODEL]
+
+
+def comparison_id() -> str:
+    """The comparison that the address names, empty for none."""
+    return str(st.query_params.get("comparison", ""))
 
 
 def run_id() -> str:

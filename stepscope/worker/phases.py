@@ -167,6 +167,7 @@ class Runner:
                         number,
                         tuple(tuple(row) for row in ids.tolist()),
                         tuple(tuple(row) for row in scores.tolist()),
+                        tuple(tuple(generation.source.tokenizer.decode([token]) for token in row) for row in ids.tolist()),
                     )
                 )
 
