@@ -19,7 +19,7 @@ from stepscope.core.presets import DEFAULT, PRESETS
 from stepscope.core.request import RunRequest
 from stepscope.core.spec_files import read_comparison, read_request
 from stepscope.core.stages import RunStatus
-from stepscope.runs.comparison_document import csv_text, regressions
+from stepscope.runs.comparison_document import csv_text, regressions, stored_result
 from stepscope.runs.comparison_document import document as comparison_document
 from stepscope.runs.document import document
 from stepscope.runs.executor import Executor, PoolSettings
@@ -86,11 +86,9 @@ def _compare(args: argparse.Namespace) -> int:
     file = Path(args.spec)
     try:
         spec = read_comparison(file.name, file.read_bytes(), file.parent)
-        stored = json.loads(Path(args.check).read_text(encoding="utf-8")) if args.check else None
+        stored = stored_result(Path(args.check).read_text(encoding="utf-8")) if args.check else None
     except OSError as error:
         raise RequestError(f"{error.filename} cannot be read: {error.strerror}.", "Check the path.") from None
-    except ValueError as error:
-        raise RequestError(f"{args.check} cannot be read: {error}.", "Write one with --json.") from None
     store = open_store()
     executor = Executor(store, pool=_POOL)
     executor.start()
@@ -108,15 +106,16 @@ def _compare(args: argparse.Namespace) -> int:
         if place == "-":
             print(make(), flush=True)
         elif place:
-            Path(place).write_text(make() + "\n", encoding="utf-8")
+            Path(place).write_text(make().rstrip("\n") + "\n", encoding="utf-8")
     if "-" not in (args.json, args.csv, args.html):
         print("\n".join(comparison_lines(row)))
     if row.error:
         print(f"stepscope: {row.error.message} {row.error.action}".rstrip(), file=sys.stderr)
     if stored is not None:
-        if stored.get("fingerprint") != row.fingerprint:
+        before, fingerprint = stored
+        if fingerprint != row.fingerprint:
             print("stepscope: the stored comparison is of another machine or other versions", file=sys.stderr)
-        for words in (found := regressions(stored, row)):
+        for words in (found := regressions(before, row)):
             print(f"stepscope: regressed: {words}", file=sys.stderr)
         if found:
             return 3

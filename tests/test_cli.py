@@ -15,6 +15,8 @@ import pytest
 from stepscope import cli
 from stepscope.core import models
 from stepscope.core.errors import RequestError
+from stepscope.core.request import RunRequest, Search
+from stepscope.core.spec_files import to_toml
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,3 +136,56 @@ def test_lists_are_for_people_and_for_programs(capsys: pytest.CaptureFixture[str
     assert cli.main(["list", what, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [line.split()[0] for line in people] == [row["key"] for row in rows]
+
+
+SPEC = """
+model = "random:t5-small"
+inputs = ["a b c"]
+processes = 2
+max_processes = 2
+control = false
+[search]
+max_new_tokens = 8
+[[variants]]
+name = "one"
+backend = "null"
+[[variants]]
+name = "two"
+backend = "null"
+techniques = ["drop_finished_rows"]
+"""
+
+
+def test_a_comparison_is_written_checked_and_reported(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC, encoding="utf-8")
+    names = [str(tmp_path / name) for name in ("spec.toml", "out.json", "out.csv", "out.html")]
+    status, out, err = run(
+        home, "compare", "--spec", names[0], "--json", names[1], "--csv", names[2], "--html", names[3]
+    )  # fmt: skip
+    assert status == 0, err
+    assert "one" in out and "the baseline" in out and "noise:" in out
+    written = json.loads(Path(names[1]).read_text(encoding="utf-8"))
+    assert written["status"] == "done" and written["result"]["complete"]
+    assert [len(each["process_ns"]) for each in written["result"]["variants"]] == [2, 2]
+    assert len(Path(names[2]).read_text(encoding="utf-8").splitlines()) == 3
+    html = Path(names[3]).read_text(encoding="utf-8")
+    assert "Plotly" in html and "https://" not in html.split("<script>")[0], "it needs nothing else"
+    two = written["result"]["variants"][1]
+    two["ratio"] = {"value": 50.0, "low": 40.0, "high": 60.0}
+    two["verdict"] = "faster"
+    stored = tmp_path / "stored.json"
+    stored.write_text(json.dumps(written), encoding="utf-8")
+    status, _, err = run(home, "compare", "--spec", names[0], "--check", str(stored))
+    assert status == 3 and "regressed: two" in err and "50.00 x" in err
+    assert run(home, "compare", "--spec", str(tmp_path / "gone.toml"))[0] == 2
+    stored.write_text("{}", encoding="utf-8")
+    status, _, err = run(home, "compare", "--spec", names[0], "--check", str(stored))
+    assert status == 2 and "no document of a comparison" in err
+
+
+def test_a_request_is_run_from_a_file(home: Path, tmp_path: Path) -> None:
+    request = RunRequest("random:t5-small", ("a b",), "null", search=Search(max_new_tokens=4), repetitions=1)
+    (tmp_path / "request.toml").write_text(to_toml(request), encoding="utf-8")
+    status, out, err = run(home, "run", "--request", str(tmp_path / "request.toml"), "--json", "-")
+    assert status == 0, err
+    assert json.loads(out)["request_digest"] == request.digest()

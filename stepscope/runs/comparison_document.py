@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import Any
 
 from stepscope.core.comparison import ComparisonResult, Interval, VariantResult, Verdict
@@ -40,7 +41,7 @@ def document(row: ComparisonRow) -> dict[str, Any]:
 def csv_text(result: ComparisonResult) -> str:
     """One line a variant."""
     out = io.StringIO()
-    writer = csv.writer(out)
+    writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for v in result.variants:
         s, q, ratio = v.summary, v.quality, v.ratio
@@ -92,15 +93,17 @@ def _range(found: Interval) -> str:
     return f"{found.low:.2f} to {found.high:.2f}"
 
 
-def regressions(stored: dict[str, Any], row: ComparisonRow) -> list[str]:
-    """The variants that are slower against their baseline than in a stored comparison, beyond both intervals, in words.
-
-    Raises RequestError for a document that is none.
-    """
+def stored_result(text: str) -> tuple[ComparisonResult, str]:
+    """The result and the machine's fingerprint of a document. Raises RequestError for a text that is none."""
     try:
-        before = from_json(ComparisonResult, stored["result"])
+        stored = json.loads(text)
+        return from_json(ComparisonResult, stored["result"]), str(stored["fingerprint"])
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(f"That is no document of a comparison: {error}.", "Write one with --json.") from None
+
+
+def regressions(before: ComparisonResult, row: ComparisonRow) -> list[str]:
+    """The variants that are slower against their baseline than before, beyond both intervals, in words."""
     found = []
     for new in row.result.variants:
         old = before.variant(new.name)
