@@ -32,6 +32,7 @@ SPEC = BackendSpec(
         ),
     ),
     steppable=False,
+    steps_as="pytorch",
     own_beam_search="Transformers generate brings its own beam search, so ways to search cannot be chosen.",
     observed_by=ObservedBy.CALLBACK,
     observed_by_beams=ObservedBy.CALLBACK,

@@ -22,7 +22,11 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
         {"stepscope.ui", "stepscope.runs", "stepscope.core", "streamlit", "starlette", "plotly", "pandas"},
         set(),
     ),
-    "stepscope/runs": ({"stepscope.runs", "stepscope.core", "psutil", "platformdirs", "filelock"}, set()),
+    "stepscope/analysis": ({"stepscope.analysis", "stepscope.core"}, {"numpy", "scipy", "sacrebleu", "rouge_score"}),
+    "stepscope/runs": (
+        {"stepscope.runs", "stepscope.analysis", "stepscope.core", "psutil", "platformdirs", "filelock"},
+        set(),
+    ),
     "stepscope/worker": (
         {"stepscope.worker", "stepscope.decoding", "stepscope.core", "numpy", "psutil"},
         {"torch", "transformers", "huggingface_hub", "tokenizers"},

@@ -57,7 +57,7 @@ def grade(noise: Interval | None) -> str:
     if noise is None:
         return "unknown: the comparison has no control, or too few processes of it yet"
     worst = max(abs(noise.low - 1), abs(noise.high - 1))
-    words = f"the baseline against itself: {noise.value:.3f} x ({noise.low:.3f} to {noise.high:.3f})"
+    words = f"the baseline against itself: {noise.value:.3f} x ({noise.low:.3f} to {min(noise.high, 1000):.3f})"
     if worst < _QUIET:
         return f"quiet; {words}"
     return f"usable; {words}" if worst < _USABLE else f"noisy; {words}: only large differences mean anything"

@@ -50,6 +50,7 @@ class BackendSpec:
     together here (with the reason); observed_by / observed_by_beams: how steps are seen in greedy and in beam search;
     needs_model: False for the null backend, which opens without weights; steppable: has ``encode``/``step`` (else
     ``generate``); own_beam_search: why the beam techniques do not apply, when the runtime brings its own.
+    steps_as: a backend that steps the same weights in the same way, for a runtime that owns its loop.
     beams_stop_otherwise: its beam search ends by another rule than the reference's, so beams may give other tokens.
     instructions: of the processor, as Linux names them, that it cannot do without; tools: programs of which it needs one.
     brings: techniques that are on whether chosen or not, each unless another one of its group is chosen.
@@ -65,6 +66,7 @@ class BackendSpec:
     coupled: tuple[tuple[frozenset[str], str], ...] = ()
     steppable: bool = True
     own_beam_search: str = ""
+    steps_as: str = ""
     beams_stop_otherwise: bool = False
     observed_by: ObservedBy = ObservedBy.LOOP
     observed_by_beams: ObservedBy = ObservedBy.LOOP

@@ -14,6 +14,7 @@ from stepscope.core.errors import RequestError
 from .comparison_store import ComparisonRow
 
 SCHEMA_VERSION = 1
+_MOST = 1000  # a bound above says no more than this one
 _COLUMNS = (
     "variant", "verdict", "ratio", "ratio_low", "ratio_high", "p", "processes", "repetitions", "total_ns", "itl_p50_ns",
     "time_to_first_token_ns", "tokens_per_second", "peak_rss_bytes", "weight_bytes", "memory_ratio", "equal_share", "bleu",
@@ -90,7 +91,8 @@ def _factor(found: Interval | None) -> str:
 
 
 def _range(found: Interval) -> str:
-    return f"{found.low:.2f} to {found.high:.2f}"
+    high = f"{found.high:.2f}" if found.high < _MOST else f"over {_MOST}"
+    return f"{found.low:.2f} to {high}"
 
 
 def stored_result(text: str) -> tuple[ComparisonResult, str]:

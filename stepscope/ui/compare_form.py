@@ -25,7 +25,7 @@ from .request_form import default_request, examples, listed
 from .stack_form import stack_form
 
 _TYPE, _SET, _UPLOAD = "Type", "Evaluation set", "Upload"
-_START = ("transformers", "all_exact", "int8", "onnxruntime_int8", "fastest")
+_START = ("transformers", "all_exact", "onnxruntime_int8", "fastest")
 _RECENT = 40
 Inputs = tuple[tuple[str, ...], tuple[str, ...]]
 

@@ -109,7 +109,8 @@ def _verdicts(result: ComparisonResult) -> None:
             f'background:{colour[v.name]}"></span>'
             f'<small style="opacity:.75">{figures}</small></span></div>'
         )
-    st.html("".join(lines))
+    if lines:
+        st.html("".join(lines))
 
 
 def _pays(v: VariantResult) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from stepscope.core import catalog
 from stepscope.core.comparison import ComparisonSpec
 from stepscope.core.errors import StepScopeError
 from stepscope.core.events import Forced
@@ -32,6 +33,11 @@ def show(row: ComparisonRow, at: int, names: list[str]) -> None:
         st.caption(
             f"The first difference is at step {step}. Both stacks are fed the baseline's tokens up to there, and asked what "
             "they would choose next (greedy)."
+            + "".join(
+                f" {title} owns its loop: {catalog.backend(other).title} steps the same weights in its place."
+                for title in (row.spec.baseline, name)
+                if (other := catalog.backend(row.spec.variant(title).backend).steps_as)
+            )
         )
         if not st.button("Look", key=f"look_{row.id}"):
             return
@@ -65,7 +71,10 @@ def _tokens(row: ComparisonRow, at: int, name: str) -> tuple[tuple[int, ...], tu
 
 
 def _request(spec: ComparisonSpec, name: str, at: int, forced: tuple[int, ...]) -> RunRequest:
-    request = spec.request(spec.variant(name), 1)
+    variant = spec.variant(name)
+    if other := catalog.backend(variant.backend).steps_as:
+        variant = replace(variant, backend=other)
+    request = spec.request(variant, 1)
     search = replace(request.search, num_beams=1, exact_tokens=False)
     return replace(request, inputs=(spec.inputs[at],), batch_size=0, search=search, forced=(forced,))
 

@@ -12,6 +12,7 @@ from stepscope.core.errors import RequestError, StepScopeError
 from stepscope.core.inputs import columns, read_inputs
 from stepscope.core.presets import DEFAULT, preset
 from stepscope.core.request import MAX_BEAMS, MAX_NEW_TOKENS, RunRequest, Search, split_lines
+from stepscope.core.spec_files import read_request
 from stepscope.runs import machine
 
 from . import failure, state
@@ -44,6 +45,7 @@ def listed() -> list[str]:
 
 def request_form(busy: bool) -> RunRequest | None:
     """Draws the form and returns the request when Run was pressed and the input could be read."""
+    _from_file()
     _model()
     stack_form()
     _source()
@@ -66,6 +68,20 @@ def request_form(busy: bool) -> RunRequest | None:
     except StepScopeError as error:
         failure.show_error(error)
         return None
+
+
+def _from_file() -> None:
+    """Fills the form from a configuration; a popover, as few need it."""
+    with st.popover("From a file", type="tertiary"):
+        upload = st.file_uploader("A configuration as .toml or .json, such as a comparison's", type=["toml", "json"])
+        if upload is not None and st.button("Fill the form"):
+            try:
+                request = read_request(upload.name, upload.getvalue())
+            except StepScopeError as error:
+                failure.show_error(error)
+            else:
+                state.refill(request, listed())
+                st.rerun()
 
 
 def _chosen_model() -> str:

@@ -151,6 +151,12 @@ def fill(request: RunRequest, listed_models: list[str], origin: str) -> None:
     if state.get(_FILLED_FROM) == origin and BACKEND in state:
         return
     state[_FILLED_FROM] = origin
+    refill(request, listed_models)
+
+
+def refill(request: RunRequest, listed_models: list[str]) -> None:
+    """Sets the whole form, whatever it was filled from."""
+    state = st.session_state
     listed = request.model in listed_models
     state[MODEL] = request.model if listed else OTHER
     state[OTHER_MODEL] = "" if listed else request.model

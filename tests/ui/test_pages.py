@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from stepscope.core import events as ev
 from stepscope.core.errors import ErrorRecord, RequestError
 from stepscope.core.models import RANDOM_NOTE
-from stepscope.core.request import RunRequest
+from stepscope.core.request import RunRequest, Search
+from stepscope.core.spec_files import to_toml
+from stepscope.runs.comparing import Comparing
 from stepscope.runs.store import Store
 from stepscope.ui import state
 from tests.stored_runs import REQUEST, events, store_run
@@ -31,6 +32,7 @@ class StubExecutor:
         self.submitted = []
         self.cancelled: list[str] = []
         self.refuse: RequestError | None = None
+        self.comparing = Comparing(store, threading.Condition(), lambda *asked: "", self.cancel)
 
     def start(self) -> None:
         pass
@@ -49,15 +51,6 @@ class StubExecutor:
 
     def close(self) -> None:
         pass
-
-
-@pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[state.Services]:
-    monkeypatch.setenv("STEPSCOPE_HOME", str(tmp_path))
-    monkeypatch.setattr(state, "Executor", StubExecutor)
-    st.cache_resource.clear()
-    yield state.services()
-    st.cache_resource.clear()
 
 
 def page(name: str = "", **query: str) -> AppTest:
@@ -100,6 +93,17 @@ def test_presets_choose_the_stack_and_impossible_techniques_are_off(services: st
     assert "Cannot be chosen" in toggles[state.technique_key("encoder_cache")].help
     assert at.selectbox(key=state.group_key("beam search")).disabled
     assert "brings its own beam search" in words(at)
+
+
+def test_the_form_reads_back_a_configuration(services: state.Services) -> None:
+    at = page()
+    wanted = RunRequest("random:t5-small", ("from a file",), "native", ("int8_dynamic",), search=Search(3, 17), threads=2)
+    at.file_uploader[0].set_value(("mine.toml", to_toml(wanted).encode(), "application/toml")).run()
+    next(button for button in at.button if button.label == "Fill the form").click().run()
+    assert at.text_area(key=state.TEXT).value == "from a file" and at.number_input(key=state.BEAMS).value == 3
+    next(button for button in at.button if button.label == "Run").click().run()
+    (request,) = services.executor.submitted  # type: ignore[attr-defined]
+    assert request.backend == "native" and "int8_dynamic" in request.techniques and request.search.max_new_tokens == 17
 
 
 def test_a_refused_request_says_every_reason_and_loses_nothing(services: state.Services) -> None:
