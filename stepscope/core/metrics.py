@@ -75,7 +75,11 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("calibration", "The pass over a data set that static quantization needs."),
     ("repetition", "One generation."),
     ("run", "One configuration measured."),
-    ("comparison", "Several runs on the same inputs."),
+    ("comparison", "Several stacks on the same inputs, in fresh processes that take turns."),
+    ("variant", "One stack of a comparison; the baseline is the one that ratios are to."),
+    ("control (A/A)", "The baseline measured a second time: what it differs from itself is noise."),
+    ("verdict", "Faster, slower, no difference or undecided, from the interval of the ratio to the baseline."),
+    ("teacher forcing", "Feeding given tokens whatever the model would choose, to see how it scores them."),
     ("exact", "A technique that must leave the tokens unchanged, and is tested to."),
     ("reference", "transformers' generate, float32, default caches, CPU: same weights, inputs and search."),
 )
