@@ -163,7 +163,7 @@ def ratios(rounds: Rounds, over: Contender, under: Contender) -> str:
 def compare(executor: Executor, work: Work, args: argparse.Namespace) -> tuple[dict[Contender, int], Rounds]:
     """Each contender's better thread count, and the rounds."""
     best: dict[Contender, int] = {}
-    for who in ALL:
+    for who in (who for who in ALL if not args.small or (who.small and who not in VARIANTS)):
         tried = {n: measure(executor, who, work, n, 3) for n in sorted({1, machine.usable_cores()})}
         if found := {n: t for n, t in tried.items() if t is not None}:
             best[who] = min(found, key=lambda n: found[n].total_ns)
@@ -202,6 +202,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers", description=__doc__)
     parser.add_argument("--row", type=int, action="append", help=f"only these, from 1 to {len(ROWS)}")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="only contenders of 8 bits and fewer, without the variants")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     args = parser.parse_args(arguments)
     facts = machine.describe()

@@ -17,13 +17,19 @@ LONGEST, SHORTEST = 3, 1  # tokens of the n-gram that is looked up, the longest 
 
 
 def proposed(history: Sequence[int], source: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` tokens that once followed the end of ``history``: in ``source``, else in it, most recent first."""
+    """At most ``count`` tokens that once followed the end of ``history``: in ``source``, else in it; after the most recent
+    place that has as many, else the place that has most."""
     for length in range(min(LONGEST, len(history)), SHORTEST - 1, -1):
         gram = list(history[-length:])
         for text in (source, history):
+            best: list[int] = []
             for at in range(len(text) - length - 1, -1, -1):
+                if len(best) == count:
+                    break
                 if list(text[at : at + length]) == gram:
-                    return list(text[at + length : at + length + count])
+                    best = max(best, list(text[at + length : at + length + count]), key=len)
+            if best:
+                return best
     return []
 
 

@@ -17,7 +17,10 @@ SPECIAL = SpecialTokens(start=0, pad=0, eos=1)
 
 def test_what_followed_the_longest_match_is_proposed() -> None:
     source = [5, 6, 7, 8, 9, 6, 7, 10]
-    assert proposed([3, 6, 7], source, 4) == [10], "the most recent place wins"
+    assert proposed([3, 6, 7], source, 1) == [10], "the most recent place wins"
+    assert proposed([3, 6, 7], source, 4) == [8, 9, 6, 7], "where as much follows as is asked for"
+    assert proposed([2, 2, 2, 2], [], 3) == [2], "a repetition is continued as far as it is known"
+    assert proposed([2] * 9, [], 3) == [2, 2, 2]
     assert proposed([5, 6, 7], source, 2) == [8, 9], "a longer match wins over a more recent one"
     assert proposed([4], source, 4) == []
     assert proposed([2, 3, 2], source, 4) == [3, 2], "the output itself is looked into when the input has no match"
