@@ -43,8 +43,10 @@ if rows := comparing.store.newest(10):
             st.page_link(
                 "pages/compare.py", label=f"{moment} · {row.status.value} · {names}", query_params={"comparison": row.id}
             )
-            if row.status.final and st.button("", icon=":material/delete:", key=f"delete_{row.id}", type="tertiary",
-                                              help="Delete it and what was measured"):  # fmt: skip
-                comparing.store.delete(row.id)
-                st.rerun()
+            if row.status.final:
+                with st.popover("", icon=":material/delete:", type="tertiary", key=f"ask_{row.id}"):
+                    st.caption("Its link will stop working.")
+                    if st.button("Delete for good", key=f"delete_{row.id}"):
+                        comparing.store.delete(row.id)
+                        st.rerun()
 live_chart.prepare()

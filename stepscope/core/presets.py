@@ -16,6 +16,7 @@ class Preset:
 
 PRESETS: tuple[Preset, ...] = (
     Preset("naive", "Naive", "pytorch", (), "No cache, eager attention, float32, naive beams."),
+    Preset("caches", "Caches", "pytorch", ("cross_kv_cache", "self_kv_cache"), "Both KV caches, nothing else."),
     Preset(
         "transformers",
         "Transformers",
@@ -70,6 +71,7 @@ PRESETS: tuple[Preset, ...] = (
 )  # fmt: skip
 
 DEFAULT = "all_exact"
+LADDER = ("naive", "caches", "all_exact", "int8", "onnxruntime_int8", "fastest")  # each one step further
 
 
 def preset(key: str) -> Preset:

@@ -86,6 +86,23 @@ def words(v: VariantResult) -> str:
     return ", ".join(parts)
 
 
+QUALITY_HEAD = ("variant", "BLEU", "chrF", "ROUGE-L", "exact match", "BLEU to the baseline", "chrF to the baseline")
+
+
+def quality_rows(result: ComparisonResult) -> list[tuple[str, ...]]:
+    """The scores of every variant that has some, as text; differences with their 95 % intervals."""
+    found = []
+    for v in result.variants:
+        if (q := v.quality) is None:
+            continue
+        d = v.quality_difference
+        changes = [f"{i.value:+.1f} ({i.low:+.1f} to {i.high:+.1f})" for i in (d.bleu, d.chrf)] if d else ["", ""]
+        found.append(
+            (v.name, f"{q.bleu:.1f}", f"{q.chrf:.1f}", f"{q.rouge_l:.3f}", f"{100 * q.exact_match:.0f} %", *changes)
+        )
+    return found
+
+
 def _factor(found: Interval | None) -> str:
     return f"{found.value:.2f} x, {_range(found)}" if found else "–"
 

@@ -78,7 +78,11 @@ class ComparisonStore:
         return _from_row(row) if row else None
 
     def newest(self, limit: int = 50) -> list[ComparisonRow]:
-        query = "SELECT * FROM comparisons ORDER BY created_ns DESC LIMIT ?"
+        """Without their results, which are long."""
+        query = (
+            "SELECT id, created_ns, ended_ns, status, spec, machine, fingerprint, error, NULL AS result FROM comparisons"
+            " ORDER BY created_ns DESC LIMIT ?"
+        )
         return [_from_row(row) for row in self._store.connection().execute(query, (limit,))]
 
     def runs(self, comparison_id: str) -> list[tuple[str, int, RunRow]]:

@@ -13,7 +13,7 @@ from stepscope.core.contribution import ALL, NONE, decomposed
 from stepscope.core.errors import RequestError, StepScopeError
 from stepscope.core.events import RunStatus
 from stepscope.core.inputs import read_pairs
-from stepscope.core.presets import PRESETS, preset
+from stepscope.core.presets import LADDER, PRESETS, preset
 from stepscope.core.request import MAX_BATCH, MAX_BEAMS, MAX_NEW_TOKENS, Search, split_lines
 from stepscope.core.spec_files import evaluation_set, read_comparison
 from stepscope.runs import machine
@@ -192,9 +192,13 @@ def _add() -> None:
     with preset_:
         titles = {item.key: item.title for item in PRESETS if not catalog.backends()[item.backend].reason}
         key = st.selectbox("Preset", list(titles), format_func=titles.__getitem__, label_visibility="collapsed")
-        if st.button("Add", key="add_preset") and (variant := _of_preset(key)) is not None:
-            _append(variant)
-            st.rerun()
+        with st.container(horizontal=True):
+            if st.button("Add", key="add_preset") and (variant := _of_preset(key)) is not None:
+                _append(variant)
+                st.rerun()
+            if st.button("All, from naive to native", key="add_ladder", help="Instead of the stacks above."):
+                state.set_variants([variant for key in LADDER if (variant := _of_preset(key)) is not None])
+                st.rerun()
     with earlier:
         _earlier()
     with hand:

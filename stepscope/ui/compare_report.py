@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from stepscope.core.comparison import CONTROL
-from stepscope.runs.comparison_document import words
+from stepscope.runs.comparison_document import QUALITY_HEAD, quality_rows, words
 from stepscope.runs.comparison_store import ComparisonRow
 
 from . import compare_charts, format
@@ -41,12 +42,14 @@ def report(row: ComparisonRow) -> str:
         f"{'exactly' if spec.search.exact_tokens else 'at most'} {spec.search.max_new_tokens} tokens; comparison {row.id}, "
         f"{row.status.value}.</p>",
         *(f'<p class="banner">{html.escape(words)}</p>' for words in result.banners),
-        '<div class="scroll">', _table(row), "</div>",
+        _verdicts(row),
         f'<p class="note">Noise of the machine: {html.escape(result.grade)}.</p>',
     ]  # fmt: skip
     figures = compare_charts.all_figures(spec, result)
     for at, (title, _) in enumerate(figures):
         parts.append(f'<h2>{html.escape(title)}</h2><div id="figure{at}"></div>')
+    if scores := quality_rows(result):
+        parts.append(f"<h2>Quality against the references</h2>{_table(QUALITY_HEAD, scores)}")
     parts.append(f"<h2>Method</h2><p>{html.escape(METHOD)}</p><h2>Outputs</h2>{_outputs(row)}")
     data = json.dumps([figure for _, figure in figures]).replace("</", "<\\/")
     script = (
@@ -61,16 +64,18 @@ def report(row: ComparisonRow) -> str:
     )
 
 
-def _table(row: ComparisonRow) -> str:
-    lines = ["<table><tr><th>variant</th><th>verdict</th><th>generation</th><th>ITL p50</th><th>peak memory</th></tr>"]
-    for found in row.result.variants:
-        summary = found.summary
-        cells = (
-            found.name, words(found), format.duration(summary.total_ns), format.duration(summary.itl_p50_ns),
-            format.size(summary.peak_rss_bytes),
-        )  # fmt: skip
-        lines.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    return "".join([*lines, "</table>"])
+def _verdicts(row: ComparisonRow) -> str:
+    cells = [
+        (v.name, words(v), format.duration(v.summary.total_ns), format.duration(v.summary.itl_p50_ns),
+         format.size(v.summary.peak_rss_bytes)) for v in row.result.variants
+    ]  # fmt: skip
+    return _table(("variant", "verdict", "generation", "ITL p50", "peak memory"), cells)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 
 
 def _outputs(row: ComparisonRow) -> str:

@@ -12,7 +12,7 @@ from stepscope.core.comparison import ComparisonResult, VariantResult, Verdict
 from stepscope.core.contribution import contributions
 from stepscope.core.models import RANDOM_NOTE
 from stepscope.core.spec_files import to_toml
-from stepscope.runs.comparison_document import csv_text, document, words
+from stepscope.runs.comparison_document import QUALITY_HEAD, csv_text, document, quality_rows, words
 from stepscope.runs.comparison_store import ComparisonRow
 
 from . import compare_charts, divergence, failure, format, live_chart, take_home
@@ -79,6 +79,9 @@ def _final(row: ComparisonRow) -> None:
     st.caption(f"Noise of the machine: {result.grade}.", help=METHOD)
     _share(row)
     _figures(row)
+    if scores := quality_rows(result):
+        st.markdown("**Quality against the references**")
+        st.table([dict(zip(QUALITY_HEAD, cells, strict=True)) for cells in scores])
     _outputs(row)
     take_home.show(row)
 
