@@ -23,17 +23,18 @@ enum Activation { RELU = 0, GELU_TANH = 1, GELU_ERF = 2, SILU = 3 };
 
 int padded(int n, int to = 64) { return (n + to - 1) / to * to; }
 
-// Zeroed, aligned floats that can grow and keep nothing when they do.
+// Aligned floats that can grow and keep nothing when they do; zeroed unless ``untouched``: caches are written before they are
+// read, and zeroing them would fault in the pages of steps that are never taken.
 struct Floats {
     float* p = nullptr;
     size_t size = 0;
-    void reserve(size_t n) {
+    void reserve(size_t n, bool untouched = false) {
         if (n <= size) return;
         free(p);
         size = n + 64;
         size_t bytes = (size * 4 + 63) & ~(size_t)63;
         p = (float*)aligned_alloc(64, bytes);
-        memset(p, 0, bytes);
+        if (!untouched) memset(p, 0, bytes);
     }
     ~Floats() { free(p); }
 };
@@ -203,7 +204,7 @@ struct State {
         if (to <= physical) return;
         Floats k, v;
         size_t row = row_floats();
-        k.reserve(e.decoder_layers * row * to), v.reserve(e.decoder_layers * row * to);
+        k.reserve(e.decoder_layers * row * to, true), v.reserve(e.decoder_layers * row * to, true);
         for (int l = 0; l < e.decoder_layers && step; l++)
             for (int r = 0; r < physical; r++)
                 for (int hh = 0; hh < e.heads; hh++) {
@@ -227,7 +228,7 @@ State* fresh(Engine* e, const int32_t* lengths, int inputs, int capacity) {
         c.start.push_back(c.layer);
         c.layer += (size_t)e->heads * e->span * c.stride[b];
     }
-    c.keys.reserve(c.layer * e->decoder_layers), c.values.reserve(c.layer * e->decoder_layers);
+    c.keys.reserve(c.layer * e->decoder_layers, true), c.values.reserve(c.layer * e->decoder_layers, true);
     return s;
 }
 

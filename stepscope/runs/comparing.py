@@ -182,6 +182,8 @@ def next_visit(spec: ComparisonSpec, visits: Sequence[Visit], spent_s: float) ->
     done = {(visit.variant, visit.round) for visit in visits}
     failures = [visit.variant for visit in visits if visit.status is RunStatus.FAILED]
     alive = [variant for variant in spec.measured if failures.count(variant.name) < _FAILURES]
+    if spec.baseline not in (variant.name for variant in alive):
+        return None
     for round_ in range(spec.max_processes):
         if round_ >= spec.processes and _narrow(spec, visits):
             return None
