@@ -45,8 +45,8 @@ class Visit:
 
     @property
     def total_ns(self) -> float | None:
-        """Median whole generation, None when the process did not finish."""
-        scored = [rep.total_ns for rep in self.result.scored]
+        """Median whole generation, unwatched where there is a difference; None when the process did not finish."""
+        scored = [rep.total_ns for rep in self.result.unwatched or self.result.scored]
         return median(scored) if scored and self.status is ev.RunStatus.DONE else None
 
 

@@ -55,8 +55,8 @@ class ComparisonSpec:
     batch_size: int = 0
     processes: int = 3
     max_processes: int = 8
-    precision: float = 0.03
-    time_limit_s: float = 300.0
+    precision: float = 0.05
+    time_limit_s: float = 110.0
     control: bool = True
 
     @property

@@ -129,12 +129,16 @@ class RunResult:
         return [rep for rep in self.repetitions if rep.kind == ev.RepetitionKind.SCORED]
 
     @property
+    def unwatched(self) -> list[ev.RepetitionDone]:
+        """Of a runtime that owns its loop: the same work without its callback."""
+        return [rep for rep in self.repetitions if rep.kind == ev.RepetitionKind.WITHOUT_CALLBACK]
+
+    @property
     def callback_cost(self) -> float | None:
         """Share by which observing a runtime through its callback lengthened the whole generation; None if not scored."""
-        without = [rep.total_ns for rep in self.repetitions if rep.kind == ev.RepetitionKind.WITHOUT_CALLBACK]
-        if not without or not self.scored:
+        if not self.unwatched or not self.scored:
             return None
-        return median([rep.total_ns for rep in self.scored]) / median(without) - 1
+        return median([rep.total_ns for rep in self.scored]) / median([rep.total_ns for rep in self.unwatched]) - 1
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from .home import home
 from .measurement import INTERRUPTED
 from .store import Store
 
-_FIRST_REPETITIONS, _LEAST_REPETITIONS, _MOST_REPETITIONS = 5, 3, 30
+_FIRST_REPETITIONS, _LEAST_REPETITIONS, _MOST_REPETITIONS = 3, 2, 30
 _SECONDS_PER_PROCESS = 1.0  # of scored repetitions, about
 _FAILURES = 2  # after so many processes a variant is given up
 

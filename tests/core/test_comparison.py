@@ -93,5 +93,5 @@ def test_a_variant_that_keeps_failing_is_given_up() -> None:
 
 
 def test_repetitions_follow_the_time_that_one_takes() -> None:
-    assert repetitions([], "one") == 5
-    assert [repetitions([visit("one", 0, ms)], "one") for ms in (5.0, 100.0, 4000.0)] == [30, 10, 3]
+    assert repetitions([], "one") == 3
+    assert [repetitions([visit("one", 0, ms)], "one") for ms in (5.0, 100.0, 4000.0)] == [30, 10, 2]
