@@ -81,7 +81,7 @@ def words(v: VariantResult) -> str:
         parts.append(equal)
     if v.memory_ratio is not None and v.verdict is not Verdict.BASELINE:
         parts.append(f"{v.memory_ratio:.2f} x memory")
-    if (d := v.quality_difference) is not None:
+    if (d := v.quality_difference) is not None and (d.bleu.low or d.bleu.high):
         parts.append(f"BLEU {d.bleu.value:+.1f} ({d.bleu.low:+.1f} to {d.bleu.high:+.1f})")
     return ", ".join(parts)
 
