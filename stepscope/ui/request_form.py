@@ -45,7 +45,6 @@ def listed() -> list[str]:
 
 def request_form(busy: bool) -> RunRequest | None:
     """Draws the form and returns the request when Run was pressed and the input could be read."""
-    _from_file()
     _model()
     stack_form()
     _source()
@@ -54,6 +53,7 @@ def request_form(busy: bool) -> RunRequest | None:
         search = _settings()
         request = _limits(_quantization(RunRequest("", (), search=search)))
         pressed = st.form_submit_button("Queue" if busy else "Run", type="primary", width="stretch")
+    _from_file()
     if not pressed:
         return None
     try:
@@ -74,14 +74,16 @@ def _from_file() -> None:
     """Fills the form from a configuration; a popover, as few need it."""
     with st.popover("From a file", type="tertiary"):
         upload = st.file_uploader("A configuration as .toml or .json, such as a comparison's", type=["toml", "json"])
-        if upload is not None and st.button("Fill the form"):
-            try:
-                request = read_request(upload.name, upload.getvalue())
-            except StepScopeError as error:
-                failure.show_error(error)
-            else:
-                state.refill(request, listed())
-                st.rerun()
+        if upload is not None:
+            st.button("Fill the form", on_click=_fill, args=(upload.name, upload.getvalue()))
+
+
+def _fill(name: str, data: bytes) -> None:
+    """A callback: once a widget is drawn its value cannot be set any more."""
+    try:
+        state.refill(read_request(name, data), listed())
+    except StepScopeError as error:
+        failure.show_error(error)
 
 
 def _chosen_model() -> str:
