@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 
-from .events import Agreement
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Tokens against the reference's, over all inputs.
+
+    equal_share: equal tokens at equal positions / longer of the two lengths; first_difference_step: earliest step at
+    which any input differs, None when all are equal; differing_inputs: their indices.
+    """
+
+    equal_share: float
+    first_difference_step: int | None
+    differing_inputs: tuple[int, ...]
+    reference: str
+    reference_texts: tuple[str, ...]
 
 
 def compare(

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
+from .agreement import Agreement as Agreement
 from .encoding import from_json, to_json
 from .errors import ErrorRecord
 from .plan import DecodePlan, LoadPlan
@@ -193,21 +194,6 @@ class MemoryPeak:
     peak_rss_bytes: int
     generation_peak_rss_bytes: int
     device_peak_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Tokens against the reference's, over all inputs.
-
-    equal_share: equal tokens at equal positions / longer of the two lengths; first_difference_step: earliest step at
-    which any input differs, None when all are equal; differing_inputs: their indices.
-    """
-
-    equal_share: float
-    first_difference_step: int | None
-    differing_inputs: tuple[int, ...]
-    reference: str
-    reference_texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
