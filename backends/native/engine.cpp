@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "kernels.h"
@@ -24,16 +25,20 @@ enum Activation { RELU = 0, GELU_TANH = 1, GELU_ERF = 2, SILU = 3 };
 int padded(int n, int to = 64) { return (n + to - 1) / to * to; }
 
 // Aligned floats that can grow and keep nothing when they do; zeroed unless ``untouched``: caches are written before they are
-// read, and zeroing them would fault in the pages of steps that are never taken.
+// read, and zeroing them would fault in the pages of steps that are never taken. std::bad_alloc where there is no room.
 struct Floats {
     float* p = nullptr;
     size_t size = 0;
     void reserve(size_t n, bool untouched = false) {
         if (n <= size) return;
         free(p);
-        size = n + 64;
+        size = n + 64, p = nullptr;
         size_t bytes = (size * 4 + 63) & ~(size_t)63;
         p = (float*)aligned_alloc(64, bytes);
+        if (!p) {
+            size = 0;
+            throw std::bad_alloc();
+        }
         if (!untouched) memset(p, 0, bytes);
     }
     ~Floats() { free(p); }
@@ -217,8 +222,8 @@ struct State {
 };
 
 // A state with room for its inputs' keys and values.
-State* fresh(Engine* e, const int32_t* lengths, int inputs, int capacity) {
-    State* s = new State{*e};
+std::unique_ptr<State> fresh(Engine* e, const int32_t* lengths, int inputs, int capacity) {
+    std::unique_ptr<State> s(new State{*e});
     s->rows = inputs, s->capacity = capacity;
     Cross& c = *s->cross;
     c.length.assign(lengths, lengths + inputs);
@@ -460,7 +465,7 @@ void shortlisted(const Engine& e, const float* h, float* logits, int k, int64_t*
 
 // The k best by exact scores. h: [wide] the normed row; scores of the int8 product err by at most |h| |w - wq| + |h - hq| |wq|
 // (Cauchy-Schwarz), so only outputs whose upper bound reaches the k-th best lower bound can be among the best.
-void exact_best(const Engine& e, const float* h, float* logits, int k, int64_t* ids, Scratch& mine) {
+void exact_best(const Engine& e, const float* h, float* logits, int k, int64_t* ids, float* scores, Scratch& mine) {
     const int all = padded(e.vocabulary);
     float largest = 0, norm = 0, error = 0;
     for (int i = 0; i < e.wide; i++) largest = std::max(largest, fabsf(h[i])), norm += h[i] * h[i];
@@ -486,6 +491,10 @@ void exact_best(const Engine& e, const float* h, float* logits, int k, int64_t* 
     }
     std::sort(mine.heap.begin(), mine.heap.end(), [](auto& a, auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); });
     for (int i = 0; i < k; i++) ids[i] = mine.heap[i].second;
+    if (k == 1) return;
+    for (auto& each : mine.heap) logits[each.second] = each.first;  // the normalizer has int8's of the others
+    const float normalizer = log_sum(logits, all);
+    for (int i = 0; i < k; i++) scores[i] = mine.heap[i].first - normalizer;
 }
 
 // One pass over rows at ``places``; the state's own counters are the caller's.
@@ -535,7 +544,7 @@ void pass(State& s, const int64_t* tokens, const std::vector<Place>& places, int
         for (int r = m0; r < m1; r++) {
             const float* row = hidden + (size_t)r * e.wide;
             float *logits = e.logits.p + (size_t)r * all, *to = scores + (size_t)r * k;
-            if (e.lost) exact_best(e, row, logits, k, ids + (size_t)r * k, mine);
+            if (e.lost) exact_best(e, row, logits, k, ids + (size_t)r * k, to, mine);
             else if (e.exact) shortlisted(e, row, logits, k, ids + (size_t)r * k, to, mine);
             else best_of(logits, all, k, ids + (size_t)r * k, to, mine.heap);
         }
@@ -559,6 +568,16 @@ void verify(State& s, const int64_t* tokens, int count, int k, int64_t* ids, flo
     for (int r = 0; r < count; r++) places.push_back({0, s.step + r, 0}), s.slot.push_back({0});
     pass(s, tokens, places, k, ids, scores);
     s.step += count;
+}
+
+// What ``act`` returns, or ``none`` where there is no room for it.
+template <typename T, typename F>
+T with_room(T none, F act) {
+    try {
+        return act();
+    } catch (const std::bad_alloc&) {
+        return none;
+    }
 }
 
 // Nanoseconds in which a team reads this many bytes once, the best of several passes: the bound of a decode step.
@@ -619,10 +638,13 @@ void native_bias(Engine* e, int layer, const float* bias, int distances) {
 void native_exact_head(Engine* e, const float* rows, const float* norm, const float* lost, const float* held) {
     e->exact = rows, e->exact_norm = norm, e->lost = lost, e->held = held;
 }
+// Null, and nonzero from step and verify: there is no room for caches and activations.
 State* native_encode(Engine* e, const int64_t* ids, const int32_t* lengths, int inputs, int capacity, const float* bias, int bias_layers, int bias_length) {
-    State* s = fresh(e, lengths, inputs, capacity);
-    encode(*s, ids, bias, bias_layers, bias_length);
-    return s;
+    return with_room<State*>(nullptr, [&] {
+        auto s = fresh(e, lengths, inputs, capacity);
+        encode(*s, ids, bias, bias_layers, bias_length);
+        return s.release();
+    });
 }
 // An input's keys and values, kept and put back: their floats, a copy of them, and a state from such copies.
 size_t native_encoding_floats(State* s, int input) { return (size_t)2 * s->e.decoder_layers * s->e.heads * s->e.span * s->cross->stride[input]; }
@@ -635,7 +657,8 @@ void native_take(State* s, int input, float* out) {
     }
 }
 State* native_resume(Engine* e, const int32_t* lengths, int inputs, int capacity, const float** encodings) {
-    State* s = fresh(e, lengths, inputs, capacity);
+    auto s = with_room<std::unique_ptr<State>>(nullptr, [&] { return fresh(e, lengths, inputs, capacity); });
+    if (!s) return nullptr;
     const Cross& c = *s->cross;
     for (int b = 0; b < inputs; b++) {
         const size_t n = (size_t)e->heads * e->span * c.stride[b];
@@ -645,16 +668,21 @@ State* native_resume(Engine* e, const int32_t* lengths, int inputs, int capacity
             memcpy(c.values.p + layer * c.layer + c.start[b], from, n * 4), from += n;
         }
     }
-    return s;
+    return s.release();
 }
 void native_follow(State* s, const int64_t* parents, int rows) { follow(*s, parents, rows); }
-void native_step(State* s, const int64_t* tokens, int k, int64_t* ids, float* scores) { step(*s, tokens, k, ids, scores); }
-void native_verify(State* s, const int64_t* tokens, int count, int k, int64_t* ids, float* scores) { verify(*s, tokens, count, k, ids, scores); }
+int native_step(State* s, const int64_t* tokens, int k, int64_t* ids, float* scores) {
+    return with_room(1, [&] { return step(*s, tokens, k, ids, scores), 0; });
+}
+int native_verify(State* s, const int64_t* tokens, int count, int k, int64_t* ids, float* scores) {
+    return with_room(1, [&] { return verify(*s, tokens, count, k, ids, scores), 0; });
+}
 void native_rewind(State* s, int length) { s->step = length, s->slot.resize(length); }
 const float* native_logits(State* s) { return s->e.logits.p; }
 double native_stream(size_t bytes, int threads, int passes) { return stream(bytes, threads, passes); }
 void native_free_state(State* s) { delete s; }
 void native_free(Engine* e) { delete e; }
+void native_release(void* weights) { free(weights); }
 void* native_allocate(size_t bytes) {
     bytes = (bytes + (2 << 20) - 1) & ~(size_t)((2 << 20) - 1);
     void* p = aligned_alloc(2 << 20, bytes);

@@ -146,33 +146,31 @@ inline int32_t quad(const int8_t* p) {
 template <int M, int V, Format FORMAT>
 inline void tile(const Matrix& w, int block, int v0, const Rows& a, int m0, float* y, size_t ldy) {
     const int k = w.k;
-    constexpr int U = M * V <= 8 ? 2 : 1;  // two chains of sums where there are registers for them
+    // two chains of sums where there are registers for them; of floats always one, so that a row's sums do not depend on how
+    // many rows come with it: drafts and batches give the tokens of one row alone
+    constexpr int U = bytes(FORMAT) && M * V <= 8 ? 2 : 1;
     if constexpr (FORMAT == F32) {
-        __m512 c[U][M][V] = {};
+        __m512 c[M][V] = {};
         const float *p = (const float*)w.data + (size_t)block * k * 64 + v0 * 16, *x = a.f + (size_t)m0 * k;
-        for (int i = 0; i < k; i += U)
-            for (int u = 0; u < U; u++)
-                for (int v = 0; v < V; v++) {
-                    __m512 wv = _mm512_load_ps(p + (size_t)(i + u) * 64 + v * 16);
-                    for (int m = 0; m < M; m++) c[u][m][v] = _mm512_fmadd_ps(wv, _mm512_set1_ps(x[(size_t)m * k + i + u]), c[u][m][v]);
-                }
+        for (int i = 0; i < k; i++)
+            for (int v = 0; v < V; v++) {
+                __m512 wv = _mm512_load_ps(p + (size_t)i * 64 + v * 16);
+                for (int m = 0; m < M; m++) c[m][v] = _mm512_fmadd_ps(wv, _mm512_set1_ps(x[(size_t)m * k + i]), c[m][v]);
+            }
         for (int m = 0; m < M; m++)
-            for (int v = 0; v < V; v++)
-                _mm512_storeu_ps(y + (size_t)m * ldy + (v0 + v) * 16, U == 2 ? _mm512_add_ps(c[0][m][v], c[U - 1][m][v]) : c[0][m][v]);
+            for (int v = 0; v < V; v++) _mm512_storeu_ps(y + (size_t)m * ldy + (v0 + v) * 16, c[m][v]);
     } else if constexpr (FORMAT == BF16) {
-        __m512 c[U][M][V] = {};
+        __m512 c[M][V] = {};
         const uint16_t* p = (const uint16_t*)w.data + (size_t)block * k * 64 + v0 * 32;
         const int32_t* x = (const int32_t*)(a.b + (size_t)m0 * k);
-        for (int i = 0; i < k / 2; i += U)
-            for (int u = 0; u < U; u++)
-                for (int v = 0; v < V; v++) {
-                    __m512i wv = _mm512_load_si512(p + (size_t)(i + u) * 128 + v * 32);
-                    for (int m = 0; m < M; m++)
-                        c[u][m][v] = _mm512_dpbf16_ps(c[u][m][v], (__m512bh)wv, (__m512bh)_mm512_set1_epi32(x[(size_t)m * k / 2 + i + u]));
-                }
+        for (int i = 0; i < k / 2; i++)
+            for (int v = 0; v < V; v++) {
+                __m512i wv = _mm512_load_si512(p + (size_t)i * 128 + v * 32);
+                for (int m = 0; m < M; m++)
+                    c[m][v] = _mm512_dpbf16_ps(c[m][v], (__m512bh)wv, (__m512bh)_mm512_set1_epi32(x[(size_t)m * k / 2 + i]));
+            }
         for (int m = 0; m < M; m++)
-            for (int v = 0; v < V; v++)
-                _mm512_storeu_ps(y + (size_t)m * ldy + (v0 + v) * 16, U == 2 ? _mm512_add_ps(c[0][m][v], c[U - 1][m][v]) : c[0][m][v]);
+            for (int v = 0; v < V; v++) _mm512_storeu_ps(y + (size_t)m * ldy + (v0 + v) * 16, c[m][v]);
     } else if constexpr (bytes(FORMAT)) {
         __m512i c[U][M][V] = {};
         for (int m = 0; m < M; m++)

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,14 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "native_take": (None, (_P, _I, _P)),
     "native_resume": (_P, (_P, _P, _I, _I, _P)),
     "native_follow": (None, (_P, _P, _I)),
-    "native_step": (None, (_P, _P, _I, _P, _P)),
-    "native_verify": (None, (_P, _P, _I, _I, _P, _P)),
+    "native_step": (_I, (_P, _P, _I, _P, _P)),
+    "native_verify": (_I, (_P, _P, _I, _I, _P, _P)),
     "native_rewind": (None, (_P, _I)),
     "native_stream": (ctypes.c_double, (_L, _I, _I)),
     "native_free_state": (None, (_P,)),
     "native_free": (None, (_P,)),
     "native_allocate": (_P, (_L,)),
+    "native_release": (None, (_P,)),
 }
 
 
@@ -56,7 +58,11 @@ def load(progress: Callable[[str], None]) -> Any:
         progress("Compiling the native engine for this processor")
         place.mkdir(parents=True, exist_ok=True)
         _compile(file)
-    library = ctypes.CDLL(str(file))
+    try:
+        library = ctypes.CDLL(str(file))
+    except OSError:  # a crash or a full disk has left half a file
+        _compile(file)
+        library = ctypes.CDLL(str(file))
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -65,10 +71,12 @@ def load(progress: Callable[[str], None]) -> Any:
 
 def _compile(file: Path) -> None:
     compiler = next(found for name in catalog.backend("native").tools if (found := shutil.which(name)))
-    aside = file.with_suffix(f".{os.getpid()}")
+    descriptor, aside = tempfile.mkstemp(dir=file.parent)
+    os.close(descriptor)
     done = subprocess.run(
-        [compiler, *_FLAGS, "-o", str(aside), str(HERE / "engine.cpp")], capture_output=True, text=True, check=False
+        [compiler, *_FLAGS, "-o", aside, str(HERE / "engine.cpp")], capture_output=True, text=True, check=False
     )
     if done.returncode:
+        os.unlink(aside)
         raise Unavailable("The native engine did not compile.", "Install g++ 11 or newer.", done.stderr[-2000:])
-    aside.rename(file)
+    os.replace(aside, file)

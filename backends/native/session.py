@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepscope.conversion.weights import Dimensions, relative_buckets
-from stepscope.core.errors import WorkerOutOfMemory
+from stepscope.core.errors import RequestError, WorkerOutOfMemory
 from stepscope.core.plan import Head, LoadPlan
 from stepscope.core.session import Candidates, LoadReport, TokenBatch
 
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _ACTIVATIONS = {"relu": 0, "gelu_new": 1, "gelu": 2, "silu": 3, "swish": 3}
+
+
+def _room(found: int) -> int:
+    """What the engine has answered; it says 0 when memory is exhausted."""
+    if not found:
+        raise WorkerOutOfMemory(
+            "There is no room for the caches of this generation.", "Use fewer inputs, beams or new tokens."
+        )
+    return found
 
 
 class NativeState:
@@ -51,6 +60,7 @@ class NativeSession:
         buckets = relative_buckets(-np.arange(2048), d, both_ways=False)
         self._decoder_bias = np.ascontiguousarray(decoder_bias[:, buckets].transpose(0, 2, 1))
         self._biases: dict[int, Floats] = {}
+        self._weights: list[int] = []
         self._handle, held = self._open(directory / WEIGHTS, about["matrices"], plan.threads)
         self._drafter = 0
         if plan.self_draft:
@@ -63,6 +73,7 @@ class NativeSession:
                 self._bounds = [np.ascontiguousarray(found[name]) for name in ("norm", "lost", "held")]
             norm, lost, held_norm = (array.ctypes.data for array in self._bounds)
             bounds = (lost, held_norm) if plan.head is Head.EXACT_INT8 else (None, None)
+            held += sum(array.nbytes for array in self._bounds) + (self._head.nbytes if rows.name == HEAD else 0)
             self._engine.native_exact_head(self._handle, self._head.ctypes.data, norm, *bounds)
         float_layers = {m["name"] for m in about["matrices"] if m["format"] == F32}
         quantized = tuple(m["name"] for m in about["matrices"] if m["format"] > 1)
@@ -76,6 +87,7 @@ class NativeSession:
         weights = self._engine.native_allocate(size)
         if not weights:
             raise WorkerOutOfMemory(f"There is no room for {size / 1e6:.0f} MB of weights.", "Choose a smaller type.")
+        self._weights.append(weights)
         with file.open("rb") as stream:
             stream.readinto((ctypes.c_uint8 * size).from_address(weights))
         kind = _ACTIVATIONS[d.activation]
@@ -98,6 +110,10 @@ class NativeSession:
 
     def _encode(self, engine: int, batch: TokenBatch, drafter: NativeState | None = None) -> NativeState:
         lengths = batch.mask.sum(axis=1, dtype=np.int32)
+        if (largest := batch.ids.max()) >= self._dimensions.vocabulary:
+            count = self._dimensions.vocabulary
+            reason = f"The tokenizer gave the id {largest}, and the model has {count} embeddings: they do not fit."
+            raise RequestError((reason,))
         ids = np.ascontiguousarray(batch.ids[batch.mask])  # rows one after another: padding is never computed
         longest = (int(lengths.max()) + 15) // 16 * 16
         if longest not in self._biases:
@@ -109,7 +125,7 @@ class NativeSession:
             engine, ids.ctypes.data, lengths.ctypes.data, len(lengths), batch.max_new_tokens,
             bias.ctypes.data, len(bias), bias.shape[2],
         )  # fmt: skip
-        return NativeState(self._engine, handle, len(lengths), drafter)
+        return NativeState(self._engine, _room(handle), len(lengths), drafter)
 
     def encodings(self, state: NativeState) -> Sequence[tuple[Any, int]]:
         """Each row's cross-attention keys and values, of the drafter too."""
@@ -132,7 +148,7 @@ class NativeSession:
         lengths = batch.mask.sum(axis=1, dtype=np.int32)
         places = (ctypes.c_void_p * len(kept))(*(floats.ctypes.data for floats in kept))
         handle = self._engine.native_resume(engine, lengths.ctypes.data, len(kept), batch.max_new_tokens, places)
-        return NativeState(self._engine, handle, len(kept), drafter)
+        return NativeState(self._engine, _room(handle), len(kept), drafter)
 
     def step(self, state: NativeState, tokens: Ids, parents: Ids | None) -> Candidates:
         if parents is not None:
@@ -142,7 +158,7 @@ class NativeSession:
         tokens = np.ascontiguousarray(tokens, np.int64)
         ids = np.empty((state.rows, self._k), np.int64)
         scores = np.empty((state.rows, self._k), np.float32)
-        self._engine.native_step(state.handle, tokens.ctypes.data, self._k, ids.ctypes.data, scores.ctypes.data)
+        _room(not self._engine.native_step(state.handle, tokens.ctypes.data, self._k, ids.ctypes.data, scores.ctypes.data))
         return Candidates(ids, None if self._k == 1 else scores)
 
     def verify(self, state: NativeState, tokens: Ids) -> Candidates:
@@ -150,7 +166,8 @@ class NativeSession:
         count = len(tokens)
         ids = np.empty((count, self._k), np.int64)
         scores = np.empty((count, self._k), np.float32)
-        self._engine.native_verify(state.handle, tokens.ctypes.data, count, self._k, ids.ctypes.data, scores.ctypes.data)
+        given = (tokens.ctypes.data, count, self._k, ids.ctypes.data, scores.ctypes.data)
+        _room(not self._engine.native_verify(state.handle, *given))
         return Candidates(ids, None if self._k == 1 else scores)
 
     def rewind(self, state: NativeState, length: int) -> None:
@@ -171,6 +188,9 @@ class NativeSession:
         return drafts
 
     def close(self) -> None:
-        self._engine.native_free(self._handle)
-        if self._drafter:
-            self._engine.native_free(self._drafter)
+        for handle in (self._handle, self._drafter):
+            if handle:
+                self._engine.native_free(handle)
+        self._handle = self._drafter = 0
+        while self._weights:
+            self._engine.native_release(self._weights.pop())

@@ -16,30 +16,50 @@ if TYPE_CHECKING:
 LONGEST, SHORTEST = 3, 1  # tokens of the n-gram that is looked up, the longest first
 
 
-def proposed(history: Sequence[int], source: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` tokens that once followed the end of ``history``: in ``source``, else in it; after the most recent
-    place that has as many, else the place that has most."""
-    for length in range(min(LONGEST, len(history)), SHORTEST - 1, -1):
-        gram = list(history[-length:])
-        for text in (source, history):
-            best: list[int] = []
-            for at in range(len(text) - length - 1, -1, -1):
-                if len(best) == count:
-                    break
-                if list(text[at : at + length]) == gram:
-                    best = max(best, list(text[at + length : at + length + count]), key=len)
-            if best:
-                return best
-    return []
+class _Text:
+    """A text that grows, and where its n-grams end: a proposal looks up and never scans."""
+
+    def __init__(self, tokens: Sequence[int] = ()) -> None:
+        self._tokens: list[int] = []
+        self._after: dict[tuple[int, ...], list[int]] = {}  # n-gram -> where the tokens behind it begin
+        self.extend(tokens)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            at = len(self._tokens)
+            for length in range(SHORTEST, min(LONGEST, at) + 1):
+                self._after.setdefault(tuple(self._tokens[at - length :]), []).append(at)
+            self._tokens.append(token)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def behind(self, gram: tuple[int, ...], count: int) -> list[int]:
+        """What once followed: after the most recent place that has ``count`` tokens, else the place that has most."""
+        best: list[int] = []
+        for at in reversed(self._after.get(gram, ())):
+            best = max(best, self._tokens[at : at + count], key=len)
+            if len(best) == count:
+                break
+        return best
 
 
 Proposer = Callable[[Sequence[int], int], Sequence[int]]
 
 
 def from_text(source: Sequence[int], special: SpecialTokens) -> Proposer:
-    """Proposes what followed the same n-gram. source: token ids of the input."""
-    text = [token for token in source if token != special.eos]
-    return lambda history, count: proposed(history, text, count)
+    """Proposes what followed the end of the output so far: in the input, else in the output. source: ids of the input."""
+    texts = _Text([token for token in source if token != special.eos]), _Text()
+
+    def propose(history: Sequence[int], count: int) -> list[int]:
+        texts[1].extend(history[len(texts[1]) :])
+        for length in range(min(LONGEST, len(history)), SHORTEST - 1, -1):
+            for text in texts:
+                if found := text.behind(tuple(history[-length:]), count):
+                    return found
+        return []
+
+    return propose
 
 
 class Drafted:

@@ -132,14 +132,14 @@ def _decode_drafted(
     cancelled: threading.Event | None,
 ) -> Decoded:
     """As ``decode`` for one row and drafts: a step may yield several tokens, which then share its time of arrival."""
-    assert isinstance(session, Verifies)
+    assert isinstance(session, Verifies) and len(batch.ids) == 1
     search = Drafted(_proposer(session, state, batch, special, plan), special, plan)
     step_ns: list[int] = []
     token_at_ns: list[int] = []
     rows: list[int] = []
     while True:
+        begin = perf_counter_ns()  # drafting is part of the step
         asked = search.next()
-        begin = perf_counter_ns()
         candidates = session.verify(state, asked)
         end = perf_counter_ns()
         before = len(search.tokens)

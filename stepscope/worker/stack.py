@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,8 @@ from types import TracebackType
 
 from stepscope.core import events as ev
 from stepscope.core.compatibility import resolve
+from stepscope.core.errors import Unavailable
+from stepscope.core.plan import DraftFrom
 from stepscope.core.request import RunRequest
 from stepscope.core.session import Compiles
 from stepscope.decoding.encoder_cache import EncoderCache
@@ -25,7 +28,7 @@ class Stack:
     """
 
     def __init__(self, request: RunRequest) -> None:
-        self._request = request
+        self._request, self._pid, self._one_at_a_time = request, os.getpid(), threading.Lock()
         self._plan, self._decode_plan = resolve(request)
         self._source = open_source(self._plan.model, print)
         if opening.converts(self._plan):
@@ -35,13 +38,18 @@ class Stack:
         self._cache = EncoderCache(self._source.revision, limit) if limit else None
 
     def generate(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """The outputs, one per text; the request's prefix is put before each."""
+        """The outputs, one per text; the request's prefix is put before each. Threads take turns."""
+        if os.getpid() != self._pid:
+            raise Unavailable("This stack was opened before the process forked.", "Open one in each process.")
         request = replace(self._request, inputs=tuple(texts))
+        if self._decode_plan.draft_from is not DraftFrom.NONE:
+            request = replace(request, batch_size=1)
         generation = Generation(request, self._source, self._session, self._decode_plan, self._cache)
-        if isinstance(self._session, Compiles):
-            for which in request.batches:
-                self._session.compile(generation.batch(which), request.search.num_beams)
-        return generate_once(generation, 0, ev.RepetitionKind.SCORED, threading.Event(), None).texts
+        with self._one_at_a_time:
+            if isinstance(self._session, Compiles):
+                for which in request.batches:
+                    self._session.compile(generation.batch(which), request.search.num_beams)
+            return generate_once(generation, 0, ev.RepetitionKind.SCORED, threading.Event(), None).texts
 
     def __enter__(self) -> Stack:
         return self

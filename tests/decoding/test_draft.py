@@ -10,9 +10,13 @@ from stepscope.core.errors import RequestError
 from stepscope.core.plan import DecodePlan
 from stepscope.core.request import RunRequest, Search
 from stepscope.core.session import Candidates, SpecialTokens
-from stepscope.decoding.draft import Drafted, from_text, proposed
+from stepscope.decoding.draft import Drafted, from_text
 
 SPECIAL = SpecialTokens(start=0, pad=0, eos=1)
+
+
+def proposed(history: list[int], source: list[int], count: int) -> list[int]:
+    return list(from_text(source, SPECIAL)(history, count))
 
 
 def test_what_followed_the_longest_match_is_proposed() -> None:

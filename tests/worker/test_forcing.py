@@ -23,19 +23,25 @@ def run(request: RunRequest) -> RunResult:
     return result
 
 
-@pytest.mark.parametrize("backend", ["pytorch", "native", "onnxruntime"])
-def test_a_stack_agrees_with_itself(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("backend", "techniques"),
+    [("pytorch", ()), ("native", ()), ("native", ("exact_head",)), ("native", ("shortlist",)), ("onnxruntime", ())],
+)
+def test_a_stack_agrees_with_itself(
+    tmp_path: Path, backend: str, techniques: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STEPSCOPE_HOME", str(tmp_path / "home"))
     folder = str(tiny.build(tmp_path / "flan", "flan", 1))
     texts = ("The cat sat on the mat.", "Hi!")
     search = Search(max_new_tokens=9)
-    chosen = run(RunRequest(folder, texts, backend, search=search, repetitions=1)).repetitions[-1].token_ids
-    found = run(RunRequest(folder, texts, backend, search=search, forced=chosen)).forced
+    chosen = run(RunRequest(folder, texts, backend, techniques, search=search, repetitions=1)).repetitions[-1].token_ids
+    found = run(RunRequest(folder, texts, backend, techniques, search=search, forced=chosen)).forced
     assert [each.input for each in found] == [0, 1]
     for tokens, each in zip(chosen, found, strict=True):
         assert tuple(ids[0] for ids in each.ids) == tokens
         assert {len(scores) for scores in each.log_probs} == {FORCED_CANDIDATES} == {len(row) for row in each.texts}
-        assert all(sum(math.exp(score) for score in scores) <= 1.001 for scores in each.log_probs)
+        assert all(0 < sum(math.exp(score) for score in scores) <= 1.001 for scores in each.log_probs)
+        assert all(list(scores) == sorted(scores, reverse=True) for scores in each.log_probs)
 
 
 def test_several_batches_are_one_repetition(tmp_path: Path) -> None:
