@@ -32,7 +32,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", choices=("cpu", "cuda"), help="where the model runs")
     add("--repetitions", type=int, default=3, help="scored repetitions")
     add("--memory-limit", type=float, default=0.0, metavar="GB", help="0: most of what is available")
-    add("--keep-float", default="", metavar="A,B", help="quantization leaves layers alone whose name contains one of these")
+    add("--keep-float", default="", metavar="A,B", help="quantization leaves layers named so alone, where it can")
     add("--calibration", default="", metavar="FILE", help="inputs that static quantization sees; default: eval.tsv")
     add("--time-limit", type=float, default=600.0, metavar="S", help="for the whole run")
 

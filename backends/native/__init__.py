@@ -35,6 +35,7 @@ SPEC = BackendSpec(
         }
     ),
     brings=frozenset({"self_kv_cache", "cross_kv_cache", "beam_lazy_reorder"}),
+    keeps_float=True,
     packages=(Package("numpy", "pip install -r requirements.txt"),),
     instructions=frozenset({"avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"}),
     tools=("g++", "clang++"),

@@ -35,6 +35,7 @@ SPEC = BackendSpec(
         }
     ),
     brings=frozenset({"self_kv_cache", "cross_kv_cache", "beam_lazy_reorder"}),
+    keeps_float=True,
     packages=(
         Package("onnxruntime", _INSTALL),
         Package("onnx", _INSTALL, preload=False),

@@ -33,6 +33,7 @@ SPEC = BackendSpec(
         }
     ),
     brings=frozenset({"self_kv_cache", "cross_kv_cache", "beam_lazy_reorder", "graph_optimization"}),
+    keeps_float=True,
     packages=(Package("openvino", _INSTALL), Package("onnx", _INSTALL, preload=False)),
     source="https://docs.openvino.ai",
 )

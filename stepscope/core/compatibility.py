@@ -94,6 +94,9 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
     if request.search.num_beams > 1 or len(request.inputs[: request.batch_size or None]) > 1:
         one = [technique.title for technique in chosen if technique.one_row_only]
         reasons += [f"{title} works on one input with greedy search: choose 1 beam and one line." for title in one]
+    quantizes = any("quantization" in technique.sets for technique in chosen)
+    if request.keep_float and quantizes and not backend.keeps_float:
+        reasons.append(f"{backend.title} quantizes all layers or none: leave out the layers to keep in float32.")
     if reasons:
         raise RequestError(tuple(reasons))
     load = LoadPlan(
@@ -103,7 +106,7 @@ def resolve(request: RunRequest, *, eos_tokens: int = 1) -> tuple[LoadPlan, Deco
         threads=request.threads,
         candidates=FORCED_CANDIDATES if request.forced else candidates_needed(request.search, eos_tokens),
         native=tuple(t.key for t in chosen if backend.key in t.native_for),
-        keep_float=request.keep_float if any("quantization" in t.sets for t in chosen) else (),
+        keep_float=request.keep_float if quantizes else (),
         calibration=request.calibration if any(t.calibrates for t in chosen) else "",
     )
     decode = DecodePlan(search=request.search)

@@ -51,7 +51,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("tokens", "Tokens", "New tokens", Unit.COUNT, Better.NEITHER,
            "New tokens of all inputs, end of sequence included."),
     Metric("peak_rss_bytes", "Memory", "Peak resident memory", Unit.BYTES, Better.LOWER,
-           "The kernel's high-water mark of the worker process (VmHWM), imports and loading included."),
+           "The kernel's high-water mark of the worker process (VmHWM); loading is in it unless the worker was warm."),
     Metric("weight_bytes", "Weights", "Weight bytes", Unit.BYTES, Better.LOWER,
            "Bytes of all parameters as held in memory, shared tensors counted once."),
     Metric("equal_share", "Agreement", "Agreement with the reference", Unit.SHARE, Better.HIGHER,

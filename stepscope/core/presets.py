@@ -29,7 +29,7 @@ PRESETS: tuple[Preset, ...] = (
         "All exact",
         "pytorch",
         ("beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "encoder_cache", "sdpa", "self_kv_cache"),
-        "Every technique that leaves the tokens unchanged.",
+        "Every technique of PyTorch that leaves the tokens unchanged and needs no compiling.",
     ),
     Preset(
         "int8",
@@ -39,7 +39,7 @@ PRESETS: tuple[Preset, ...] = (
             "beam_lazy_reorder", "cross_kv_cache", "drop_finished_rows", "encoder_cache", "int8_dynamic", "sdpa",
             "self_kv_cache",
         ),
-        "All exact techniques over dynamically quantized linear layers; tokens may change.",
+        "The same over dynamically quantized linear layers; tokens may change.",
     ),
     Preset(
         "onnxruntime_int8",

@@ -68,6 +68,7 @@ class BackendSpec:
     own_beam_search: str = ""
     steps_as: str = ""
     beams_stop_otherwise: bool = False
+    keeps_float: bool = False
     observed_by: ObservedBy = ObservedBy.LOOP
     observed_by_beams: ObservedBy = ObservedBy.LOOP
     needs_model: bool = True

@@ -84,7 +84,7 @@ def _parsed(name: str, data: bytes) -> dict[str, Any]:
     except (UnicodeDecodeError, ValueError) as error:
         raise RequestError(f"{name} cannot be read: {error}.", "It should be TOML, or JSON with the ending .json.") from None
     if not isinstance(values, dict):
-        raise RequestError(f"{name} holds no table.", "See docs/comparing.md for what it should hold.")
+        raise RequestError(f"{name} holds no table.", "docs/comparing.md and docs/cli.md have examples.")
     return values
 
 
@@ -92,7 +92,7 @@ def _read(kind: type[T], name: str, values: dict[str, Any]) -> T:
     try:
         return from_json(kind, values)
     except (ValueError, TypeError) as error:
-        raise RequestError(f"{name}: {error}.", "See docs/comparing.md for what it should hold.") from None
+        raise RequestError(f"{name}: {error}.", "docs/comparing.md and docs/cli.md have examples.") from None
 
 
 def _beside(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -89,7 +89,8 @@ def requirements(backend: str, *, converted: bool) -> str:
         if file.name == "requirements-dev.txt":
             continue
         for line in file.read_text(encoding="utf-8").splitlines():
-            if line.split("==")[0].replace("_", "-") in names and line not in lines:
+            of_backend = file.name == f"requirements-{backend}.txt" and not line.startswith("#")
+            if (of_backend or line.split("==")[0].replace("_", "-") in names) and line not in lines:
                 lines.append(line)
     return "\n".join(lines) + "\n"
 

@@ -109,7 +109,7 @@ def _add() -> None:
     found = state.variants()
     if found and (chosen := st.selectbox(
         "Explain one stack", [v.name for v in found if v.techniques], index=None, placeholder="Explain one stack…",
-        label_visibility="collapsed", help="Compares it without its techniques, with each alone, and without each.",
+        label_visibility="collapsed", help="Without its techniques, with each alone, without each: the first eight.",
     )):  # fmt: skip
         st.button("Take it apart", on_click=_take_apart, args=(chosen,))
 

@@ -72,7 +72,7 @@ def converted() -> None:
     """What lies in the conversion cache, and a way to clear it."""
     found = artifacts.listed(home())
     if not found:
-        st.caption("None yet. ONNX Runtime, OpenVINO and CTranslate2 convert a model once and keep it here.")
+        st.caption("None yet. The native engine and the runtimes convert a model once and keep it here.")
         return
     st.dataframe(
         {

@@ -73,7 +73,7 @@ def request_form(busy: bool) -> RunRequest | None:
 def _from_file() -> None:
     """Fills the form from a configuration; a popover, as few need it."""
     with st.popover("From a file", type="tertiary"):
-        upload = st.file_uploader("A configuration as .toml or .json, such as a comparison's", type=["toml", "json"])
+        upload = st.file_uploader('A configuration as .toml or .json, as "Use this stack" gives', type=["toml", "json"])
         if upload is not None:
             st.button("Fill the form", on_click=_fill, args=(upload.name, upload.getvalue()))
 
@@ -180,7 +180,7 @@ def _quantization(request: RunRequest) -> RunRequest:
     with st.expander("Quantization"):
         keep = st.text_input(
             "Layers to keep in float32", key=state.KEEP_FLOAT, placeholder="Dense.wo, lm_head",
-            help="Parts of layer names, with commas between. A run's details list the names of its layers.",
+            help="Parts of layer names, with commas between (Native, ONNX Runtime, OpenVINO); a run's details list them.",
         )  # fmt: skip
         calibration = st.text_input(
             "Calibration file", key=state.CALIBRATION, placeholder="the shipped evaluation inputs",

@@ -18,13 +18,19 @@ _NONE = {"beam search": "naive (default)", "weights": "float32 (as they are)"}
 
 def stack_form() -> None:
     """Draws the choices, which live in session state."""
-    titles = {item.key: item.title for item in PRESETS}
-    about = "\n".join(f"- **{item.title}**: {item.summary}" for item in PRESETS)
+    found = catalog.backends()
+    usable = {key: entry.spec for key, entry in found.items() if entry.spec is not None and not entry.reason}
+    if (asked := st.session_state[state.BACKEND]) not in usable:
+        reason = found[asked].reason if asked in found else "it is not installed"
+        st.warning(f"The backend {asked} cannot be used here: {reason} Its techniques that PyTorch can do are kept.")
+        st.session_state[state.BACKEND], st.session_state[state.PRESET] = "pytorch", None
+    presets = [item for item in PRESETS if item.backend in usable]
+    titles = {item.key: item.title for item in presets}
+    about = "\n".join(f"- **{item.title}**: {item.summary}" for item in presets)
     st.html(_WRAPPED)
     st.pills(
         "Stack", list(titles), format_func=titles.__getitem__, key=state.PRESET, on_change=state.apply_preset, help=about
     )
-    usable = {key: entry.spec for key, entry in catalog.backends().items() if entry.spec is not None and not entry.reason}
     backend = usable[st.session_state[state.BACKEND]]
     count = len(state.chosen_techniques())
     with st.expander(f"{backend.title}, {count} technique{'s' * (count != 1)}"):

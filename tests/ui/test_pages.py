@@ -106,6 +106,22 @@ def test_the_form_reads_back_a_configuration(services: state.Services) -> None:
     assert request.backend == "native" and "int8_dynamic" in request.techniques and request.search.max_new_tokens == 17
 
 
+def test_a_backend_that_cannot_be_here_is_said_and_another_is_taken(
+    services: state.Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from stepscope.core import catalog
+
+    found = dict(catalog.backends())
+    found["native"] = replace(found["native"], reason="This processor lacks avx512f.")
+    monkeypatch.setattr(catalog, "backends", lambda: found)
+    request = RunRequest("random:t5-small", ("an older run",), "native", ("int8_dynamic", "shortlist"))
+    at = page(run=store_run(services.store, request=request))
+    assert not at.exception and "This processor lacks avx512f." in words(at)
+    assert at.session_state[state.BACKEND] == "pytorch" and "fastest" not in at.pills(key=state.PRESET).options
+
+
 def test_a_refused_request_says_every_reason_and_loses_nothing(services: state.Services) -> None:
     services.executor.refuse = RequestError(("First *reason*.", "Second."), "Do this.")  # type: ignore[attr-defined]
     at = page()
