@@ -77,6 +77,7 @@ THREADS, DEVICE, REPETITIONS = "form_threads", "form_device", "form_repetitions"
 MEMORY_LIMIT, TIME_LIMIT = "form_memory_limit", "form_time_limit"
 KEEP_FLOAT, CALIBRATION = "form_keep_float", "form_calibration"
 _FILLED_FROM = "form_filled_from"
+_ADDRESSED = "addressed_comparison"
 
 # Widget keys of the comparison's form, and the variants that it has gathered.
 C_MODEL, C_SOURCE, C_TEXT, C_FIRST, C_PREFIX = (
@@ -214,7 +215,12 @@ def refill_comparison(spec: ComparisonSpec) -> None:
 
 def comparison_id() -> str:
     """The comparison that the address names, empty for none."""
-    return str(st.query_params.get("comparison", ""))
+    found = str(st.query_params.get("comparison", ""))
+    if found != st.session_state.get(_ADDRESSED, ""):
+        st.session_state[_ADDRESSED] = found
+        if found:
+            st.query_params["comparison"] = found  # a link to the page that is shown leaves the browser's address as it was
+    return found
 
 
 def run_id() -> str:

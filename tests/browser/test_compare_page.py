@@ -46,3 +46,6 @@ def test_two_stacks_are_compared_from_compose_to_report(open_page: Callable[...,
     again = open_page(link.split(str(page.url.split("/compare")[0]))[1], width=390, height=844, scheme="dark")
     expect(again.get_by_text("the baseline", exact=False).first).to_be_visible()
     assert again.evaluate("document.documentElement.scrollWidth") <= 390
+    listed = open_page("/compare")
+    listed.get_by_role("link", name="plain, dropping").first.click()
+    listed.wait_for_url("**comparison=*")  # the address is the link that a person copies
