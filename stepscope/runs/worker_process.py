@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import psutil
+
 from stepscope.core import commands
 from stepscope.core import events as ev
 from stepscope.core.errors import WorkerCrashed
@@ -97,7 +99,12 @@ class WorkerProcess:
             return False
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
             return self._process.poll() is None
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return False
+        try:  # while its threads still end, one that was killed cannot be waited for yet
+            return psutil.Process(self.pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        except psutil.Error:
+            return False
 
     def send(self, command: commands.Command) -> None:
         """Never blocks; a worker that has ended is noticed by its pipe."""
